@@ -1,0 +1,151 @@
+"""Random numbers that depend on the image, the condition and the seed alone.
+
+A stressed image, or a dropout mask, must not change with the batch size, the way the work was split or the device.
+A stateful generator cannot give that without a loop over images, so numbers here are a keyed hash of their position:
+each image has a 64-bit key, and element e of its stream is a mixing function of (key, stream, e). The integers are
+the same on every device; floats agree to rounding.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_GOLDEN_64 = 0x9E3779B97F4A7C15
+_GOLDEN_32 = 0x9E3779B9
+
+
+def derive(*parts: str | int | Mapping[str, str | int | float]) -> int:
+    """A seed in [0, 2⁶³) from words, numbers and flat mappings; equal parts give equal seeds on every machine."""
+    text = json.dumps([dict(p) if isinstance(p, Mapping) else p for p in parts], sort_keys=True)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def image_keys(seed: int, indices: Tensor) -> Tensor:
+    """One key, (N,) int64, for each image position in `indices` (N,), from a seed that `derive` gave."""
+    return _mix64(indices.to(torch.int64) * _signed(_GOLDEN_64, 64) + seed)
+
+
+def bits(keys: Tensor, count: int, stream: int = 0) -> Tensor:
+    """`count` uniform 32-bit words for each key: (N, count), int32, over the whole signed range.
+
+    Different `stream`s of one key are independent.
+    """
+    low = keys.to(torch.int32).unsqueeze(1)
+    high = (keys >> 32).to(torch.int32).unsqueeze(1)
+    words = _positions(count, stream, keys.device) ^ low
+    _mix32(words).add_(high)
+    return _mix32(words)
+
+
+def uniform(keys: Tensor, shape: tuple[int, ...], stream: int = 0) -> Tensor:
+    """Uniform numbers in (0, 1), never 0 or 1: (N, *shape), float32, from 24 random bits each."""
+    return _unit(bits(keys, math.prod(shape), stream)).view(-1, *shape)
+
+
+def normal(keys: Tensor, shape: tuple[int, ...], stream: int = 0) -> Tensor:
+    """Standard normal numbers, (N, *shape), float32, by Box and Muller's transform."""
+    count = math.prod(shape)
+    half = (count + 1) // 2
+    unit = _unit(bits(keys, 2 * half, stream))
+    radius = unit[:, :half].log().mul_(-2).sqrt_()
+    angle = unit[:, half:].mul(2 * math.pi)
+    pair = torch.cat([angle.cos().mul_(radius), angle.sin_().mul_(radius)], dim=1)
+    return pair[:, :count].reshape(-1, *shape)
+
+
+# --- draws of a stochastic model ------------------------------------------------------------------------------
+
+
+class _Stream:
+    """The keys of the images in one forward pass, and how many random layers have run in it."""
+
+    def __init__(self, keys: Tensor) -> None:
+        self.keys = keys
+        self.layer = 0
+
+
+_current: ContextVar[_Stream | None] = ContextVar("stream", default=None)
+
+
+@contextmanager
+def draw(keys: Tensor, index: int) -> Iterator[None]:
+    """Inside, random layers take their numbers for draw `index` of the images with these keys (N,).
+
+    torch's own generators are seeded too, for modules that know nothing of this file; what those draw depends on the
+    batch's first image and so on the batch size. The caller restores them (`torch.random.fork_rng`).
+    """
+    keys = _mix64(keys + (index + 1) * _signed(_GOLDEN_64, 64))
+    torch.manual_seed(int(keys[0]) & (2**63 - 1))
+    token = _current.set(_Stream(keys))
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def dropout(x: Tensor, rate: float) -> Tensor:
+    """Zero each element of x (N, …) with probability `rate` and divide the rest by 1 − rate.
+
+    Inside `draw` the mask is each image's own; elsewhere, in training say, it comes from torch's generator.
+    """
+    stream = _current.get()
+    if stream is None or rate == 0:
+        return F.dropout(x, rate, training=True)
+    if len(x) != len(stream.keys):
+        raise RuntimeError(f"dropout got a batch of {len(x)} inside a draw of {len(stream.keys)} images")
+    stream.layer += 1
+    count = x[0].numel()
+    # Two 16-bit numbers from each word: a mask needs no more, and it halves the cost.
+    words = bits(stream.keys, (count + 1) // 2, stream.layer).view(torch.int16)[:, :count]
+    keep = words >= round(rate * 2**16) - 2**15
+    return x * keep.view(x.shape).to(x.dtype).div_(1 - rate)
+
+
+# --- the mixing functions -------------------------------------------------------------------------------------
+
+
+def _signed(value: int, width: int) -> int:
+    """The two's-complement reading of an unsigned constant, since torch computes in signed integers."""
+    value &= (1 << width) - 1
+    return value - (1 << width) if value >> (width - 1) else value
+
+
+def _mix32(x: Tensor) -> Tensor:
+    """In place: the bijection `lowbias32` of Chris Wellons' hash prospector (2018), on int32."""
+    # A signed shift copies the sign bit downwards; the masks take it off again.
+    x ^= (x >> 16).bitwise_and_(0xFFFF)
+    x *= 0x7FEB352D
+    x ^= (x >> 15).bitwise_and_(0x1FFFF)
+    x *= _signed(0x846CA68B, 32)
+    x ^= (x >> 16).bitwise_and_(0xFFFF)
+    return x
+
+
+def _mix64(x: Tensor) -> Tensor:
+    """The finaliser of splitmix64 (Steele, Lea and Flood, 2014), on int64."""
+    x = (x ^ ((x >> 30) & (2**34 - 1))) * _signed(0xBF58476D1CE4E5B9, 64)
+    x = (x ^ ((x >> 27) & (2**37 - 1))) * _signed(0x94D049BB133111EB, 64)
+    return x ^ ((x >> 31) & (2**33 - 1))
+
+
+@lru_cache(maxsize=64)
+def _positions(count: int, stream: int, device: torch.device) -> Tensor:
+    """Well-mixed numbers (1, count) for the positions in a stream; the same for all images, so kept."""
+    start = derive("stream", stream) & 0xFFFFFFFF
+    position = torch.arange(count, dtype=torch.int64, device=device) * _GOLDEN_32 + start
+    return _mix32(position.to(torch.int32)).unsqueeze(0)
+
+
+def _unit(words: Tensor) -> Tensor:
+    """int32 words to float32 in (0, 1), at the middles of 2²⁴ equal cells."""
+    return (words >> 8).to(torch.float32).add_(2**23 + 0.5).mul_(2**-24)
