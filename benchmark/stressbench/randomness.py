@@ -48,7 +48,7 @@ def bits(keys: Tensor, count: int, stream: int = 0) -> Tensor:
 
 
 def uniform(keys: Tensor, shape: tuple[int, ...], stream: int = 0) -> Tensor:
-    """Uniform numbers in (0, 1), never 0 or 1: (N, *shape), float32, from 24 random bits each."""
+    """Uniform numbers in (0, 1), never 0 or 1: (N, *shape), float32, from 23 random bits each."""
     return _unit(bits(keys, math.prod(shape), stream)).view(-1, *shape)
 
 
@@ -147,5 +147,5 @@ def _positions(count: int, stream: int, device: torch.device) -> Tensor:
 
 
 def _unit(words: Tensor) -> Tensor:
-    """int32 words to float32 in (0, 1), at the middles of 2²⁴ equal cells."""
-    return (words >> 8).to(torch.float32).add_(2**23 + 0.5).mul_(2**-24)
+    """int32 words to float32 in (0, 1), at the middles of 2²³ equal cells (which float32 holds exactly)."""
+    return (words >> 9).to(torch.float32).add_(2**22 + 0.5).mul_(2**-23)
