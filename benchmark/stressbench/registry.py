@@ -1,0 +1,194 @@
+"""From a name to what a plugin offers under it, through entry points.
+
+Listing reads the installed distributions' metadata and imports nothing; only what is asked for is loaded. What a
+plugin does wrong is said in a line about that plugin, and takes no other plugin down.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+import sys
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from stressbench.errors import UserError, did_you_mean
+from stressbench.spec import Spec, parse
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from stressbench.contracts import Dataset, Suite
+
+T = TypeVar("T")
+
+KINDS = ("models", "suites", "datasets")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One name that a distribution offers."""
+
+    kind: str
+    name: str
+    distribution: str
+    version: str
+    point: EntryPoint
+
+    def __str__(self) -> str:
+        return f"{self.kind[:-1]} '{self.name}' of {self.distribution} {self.version}"
+
+    def load(self) -> Callable[..., Any]:
+        """Import the plugin and return its callable; raises `UserError` that names the plugin if it cannot be."""
+        try:
+            target = self.point.load()
+        except Exception as error:  # a plugin may fail in any way, and each is its author's to mend
+            raise UserError(f"{self} cannot be imported: {describe(error)}. Mend or uninstall that plugin") from error
+        if not callable(target):
+            raise UserError(f"{self} is a {type(target).__name__}, not a callable: its entry point must name one")
+        return typing.cast("Callable[..., Any]", target)
+
+
+def entries(kind: str) -> list[Entry]:
+    """All that the installed distributions offer of one of `KINDS`, by name; two of one name are both there."""
+    found: dict[tuple[str, str], Entry] = {}
+    for point in entry_points(group=f"stressbench.{kind}"):
+        if point.dist is None:
+            continue
+        # A distribution can be on the path twice (an editable install beside its sources); that is one offer.
+        entry = Entry(kind, point.name, point.dist.name, point.dist.version, point)
+        found.setdefault((entry.name, entry.distribution), entry)
+    return [found[key] for key in sorted(found)]
+
+
+def find(kind: str, name: str) -> Entry:
+    """The one entry called `name`, or `distribution/name`; raises `UserError` where there is none or more."""
+    offered = entries(kind)
+    distribution, _, bare = name.rpartition("/")
+    matches = [e for e in offered if e.name == bare and distribution in ("", e.distribution)]
+    if not matches:
+        hint = did_you_mean(name, [e.name for e in offered])
+        raise UserError(f"there is no {kind[:-1]} called '{name}': {hint}`bench list {kind}` shows all")
+    if len(matches) > 1:
+        choices = " or ".join(f"{e.distribution}/{e.name}" for e in matches)
+        raise UserError(f"{len(matches)} distributions offer a {kind[:-1]} called '{name}': write {choices}")
+    return matches[0]
+
+
+def dataset(name: str, split: str, data_dir: Path | None = None, dataset_name: str | None = None) -> Dataset:
+    """The split of a dataset ("test" or "train"), under `dataset_name` if that is given."""
+    from stressbench.contracts import Dataset
+
+    entry = find("datasets", name)
+    return _expect(Dataset, _call(entry, entry.load(), split, data_dir, dataset_name), entry)
+
+
+def suite(text: str, options: Mapping[str, str] | None = None) -> Suite:
+    """The suite that a spec names, with `options` beside the spec's own."""
+    from stressbench.contracts import Suite
+
+    spec = parse(text)
+    entry = find("suites", spec.name)
+    factory = entry.load()
+    typed = _typed(entry, factory, spec, {**spec.options, **(options or {})}, leading=0)
+    return _expect(Suite, _call(entry, factory, **typed), entry)
+
+
+def model(text: str, dataset: Dataset) -> nn.Module:
+    """The network that a spec names, built for a dataset and in whatever state its plugin left it."""
+    from torch import nn
+
+    entry, factory, typed = _model(text)
+    return _expect(nn.Module, _call(entry, factory, dataset, **typed), entry)
+
+
+def check_model(text: str) -> Entry:
+    """Load a model's plugin and check the spec's options without building anything; returns its entry."""
+    return _model(text)[0]
+
+
+def options(kind: str, name: str) -> dict[str, inspect.Parameter]:
+    """The options that a plugin's callable takes, by name."""
+    return _parameters(find(kind, name).load(), leading=1 if kind == "models" else 0)
+
+
+def describe(error: BaseException) -> str:
+    """An error of somebody else's code in one line."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _model(text: str) -> tuple[Entry, Callable[..., Any], dict[str, Any]]:
+    spec = parse(text)
+    entry = find("models", spec.name)
+    factory = entry.load()
+    return entry, factory, _typed(entry, factory, spec, spec.options, leading=1)
+
+
+def _parameters(factory: Callable[..., Any], leading: int) -> dict[str, inspect.Parameter]:
+    """The parameters after the ones that the harness fills by position."""
+    skipped = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    parameters = list(inspect.signature(factory).parameters.values())[leading:]
+    return {p.name: p for p in parameters if p.kind not in skipped}
+
+
+def _typed(
+    entry: Entry, factory: Callable[..., Any], spec: Spec, given: Mapping[str, str], leading: int
+) -> dict[str, Any]:
+    """The words of a spec as the callable's signature types them."""
+    from pydantic import TypeAdapter, ValidationError
+
+    known = _parameters(factory, leading)
+    # What follows the colon reaches a callable as `argument`; one without it takes no such part.
+    takes_argument = known.pop("argument", None) is not None
+    if takes_argument != (spec.argument is not None):
+        use = f"{entry.name}:SOMETHING" if takes_argument else entry.name
+        raise UserError(f"'{spec}' does not fit {entry}: write {use}")
+    typed: dict[str, Any] = {} if spec.argument is None else {"argument": spec.argument}
+    for name, text in given.items():
+        if name not in known:
+            listed = ", ".join(known) if known else "none"
+            raise UserError(f"{entry} has no option '{name}': {did_you_mean(name, known)}its options are: {listed}")
+        hint = _annotation(factory, known[name])
+        value: object = text
+        if typing.get_origin(hint) is tuple or tuple in map(typing.get_origin, typing.get_args(hint)):
+            value = [part for part in re.split(r"[,+\s]+", text) if part]
+        try:
+            typed[name] = TypeAdapter(hint).validate_python(value)
+        except ValidationError as error:
+            why = error.errors()[0]["msg"]
+            raise UserError(f"option '{name}' of {entry} cannot be '{text}': {why}") from error
+    return typed
+
+
+def _annotation(factory: Callable[..., Any], parameter: inspect.Parameter) -> Any:
+    """An option's type: its annotation, else the type of its default, else text."""
+    annotation = parameter.annotation
+    if annotation is parameter.empty:
+        return str if parameter.default in (None, parameter.empty) else type(parameter.default)
+    if not isinstance(annotation, str):
+        return annotation
+    # One by one, because a plugin may import the types of its other parameters for type checkers only.
+    origin = inspect.unwrap(factory.func if isinstance(factory, functools.partial) else factory)
+    module = sys.modules[getattr(origin, "__module__", None) or type(origin).__module__]
+    return eval(annotation, vars(module))  # the text is the plugin's own code, imported a moment ago
+
+
+def _call(entry: Entry, factory: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    try:
+        return factory(*args, **kwargs)
+    except UserError:
+        raise
+    except Exception as error:  # as for the import: whatever it is, it is the plugin's
+        raise UserError(f"{entry} failed while it was built: {describe(error)}") from error
+
+
+def _expect(kind: type[T], value: object, entry: Entry) -> T:
+    if not isinstance(value, kind):
+        raise UserError(f"{entry} returned a {type(value).__name__}; it must return a {kind.__name__}")
+    return value

@@ -1,0 +1,56 @@
+"""What a person writes to name a model or a suite, and the value it stands for.
+
+    NAME[:ARGUMENT][,OPTION=VALUE ...]
+
+for example `resnet18-smooth`, `resnet18-mcdo,rate=0.1` or `infer-dropout:resnet18-smooth,rate=0.1`. NAME may carry
+its distribution in front (`somepackage/mynet`) where two distributions offer one name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from stressbench.errors import UserError
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A parsed name: `str(spec)` writes it back, with the options in alphabetical order, and `parse` reads that."""
+
+    name: str
+    argument: str | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        head = self.name if self.argument is None else f"{self.name}:{self.argument}"
+        return ",".join([head, *(f"{key}={self.options[key]}" for key in sorted(self.options))])
+
+
+def parse(text: str) -> Spec:
+    """Read a spec.
+
+    Raises `UserError` for an empty name or argument, an option without a value, or one that is given twice.
+    """
+    head, *pairs = (part.strip() for part in text.split(","))
+    name, colon, argument = (part.strip() for part in head.partition(":"))
+    if not name or (colon and not argument):
+        raise UserError(f"'{text}' names nothing: write NAME, or NAME:ARGUMENT, then ,option=value for each option")
+    options: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, value = (part.strip() for part in pair.partition("="))
+        if not (key and equals and value):
+            raise UserError(f"'{pair}' in '{text}' is not an option: write option=value")
+        if key in options:
+            raise UserError(f"option '{key}' is given twice in '{text}': give it once")
+        options[key] = value
+    return Spec(name, argument if colon else None, options)
+
+
+def slug(text: str) -> str:
+    """A readable name for a file or a folder; different texts give different names, and no name leaves its folder."""
+    # Bounded, because file systems stop at 255 bytes and a spec does not; the digest keeps what was changed apart.
+    safe = re.sub(r"[^A-Za-z0-9._=-]+", "-", text).strip("-.")[:80]
+    return safe if safe == text else f"{safe}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
