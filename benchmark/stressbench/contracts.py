@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor, nn
 
+    from stressbench.record import Baseline, DatasetInfo
+
 # What was done to the images: flat and JSON-able, for example {"corruption": "fog", "severity": 3}.
 Condition = Mapping[str, str | int | float]
 # One condition's metrics, or a record's: numbers in the units of the suite's `metrics`, None for unknown.
@@ -71,6 +73,15 @@ class Archive(Protocol):
 
         Raises `UserError` that names the file.
         """
+        ...
+
+    @property
+    def verified(self) -> bool | None:
+        """Whether the opened files' checksums are the published ones; None where none are published."""
+        ...
+
+    def __contains__(self, condition: object) -> bool:
+        """Whether it holds this condition's images (the clean ones it does not)."""
         ...
 
     def read(self, condition: Condition, start: int, stop: int) -> Tensor:
@@ -143,6 +154,13 @@ class Suite(ABC):
     def score(self, conditions: Sequence[Condition], tables: Sequence[pd.DataFrame]) -> list[Metrics]:
         """Each condition's metrics, from the per-image tables of all."""
 
+    def baseline(self, data: DatasetInfo) -> Baseline | None:
+        """The model whose numbers on the same data normalise the record's; None where there is none.
+
+        Raises `UserError` for one that was asked for and is of other data.
+        """
+        return None
+
     @abstractmethod
-    def aggregate(self, conditions: Sequence[Condition], rows: Sequence[Metrics]) -> Metrics:
+    def aggregate(self, conditions: Sequence[Condition], rows: Sequence[Metrics], baseline: Baseline | None) -> Metrics:
         """The record's metrics, from the conditions' metrics alone, so that a leaderboard can recompute them."""

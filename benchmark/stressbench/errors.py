@@ -22,3 +22,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`"did you mean 'fog'? "` when a known word is close to the given one, else an empty string."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f"did you mean '{close[0]}'? " if close else ""
+
+
+class Interrupted(Exception):
+    """Ctrl-C, with what was kept and how to go on; the command line prints it as one line and exits with 130."""

@@ -35,6 +35,12 @@ def image_keys(seed: int, indices: Tensor) -> Tensor:
     return _mix64(indices.to(torch.int64) * _signed(_GOLDEN_64, 64) + seed)
 
 
+def split(keys: Tensor, parts: int) -> Tensor:
+    """Independent keys for the parts of each image, the frames of a sequence say: (N,) to (N, parts)."""
+    part = torch.arange(1, parts + 1, dtype=torch.int64, device=keys.device)
+    return _mix64(_mix64(keys).unsqueeze(1) + part * _signed(_GOLDEN_64, 64))
+
+
 def bits(keys: Tensor, count: int, stream: int = 0) -> Tensor:
     """`count` uniform 32-bit words for each key: (N, count), int32, over the whole signed range.
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from stressbench.errors import UserError, did_you_mean
 from stressbench.spec import Spec, parse
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from stressbench.contracts import Dataset, Suite
-
-T = TypeVar("T")
 
 KINDS = ("models", "suites", "datasets")
 
@@ -85,7 +83,8 @@ def dataset(name: str, split: str, data_dir: Path | None = None, dataset_name: s
     from stressbench.contracts import Dataset
 
     entry = find("datasets", name)
-    return _expect(Dataset, _call(entry, entry.load(), split, data_dir, dataset_name), entry)
+    result: Dataset = _expect(Dataset, _call(entry, entry.load(), split, data_dir, dataset_name), entry)
+    return result
 
 
 def suite(text: str, options: Mapping[str, str] | None = None) -> Suite:
@@ -96,7 +95,8 @@ def suite(text: str, options: Mapping[str, str] | None = None) -> Suite:
     entry = find("suites", spec.name)
     factory = entry.load()
     typed = _typed(entry, factory, spec, {**spec.options, **(options or {})}, leading=0)
-    return _expect(Suite, _call(entry, factory, **typed), entry)
+    result: Suite = _expect(Suite, _call(entry, factory, **typed), entry)
+    return result
 
 
 def model(text: str, dataset: Dataset) -> nn.Module:
@@ -104,7 +104,8 @@ def model(text: str, dataset: Dataset) -> nn.Module:
     from torch import nn
 
     entry, factory, typed = _model(text)
-    return _expect(nn.Module, _call(entry, factory, dataset, **typed), entry)
+    result: nn.Module = _expect(nn.Module, _call(entry, factory, dataset, **typed), entry)
+    return result
 
 
 def check_model(text: str) -> Entry:
@@ -156,7 +157,7 @@ def _typed(
             raise UserError(f"{entry} has no option '{name}': {did_you_mean(name, known)}its options are: {listed}")
         hint = _annotation(factory, known[name])
         value: object = text
-        if typing.get_origin(hint) is tuple or tuple in map(typing.get_origin, typing.get_args(hint)):
+        if typing.get_origin(hint) is tuple:
             value = [part for part in re.split(r"[,+\s]+", text) if part]
         try:
             typed[name] = TypeAdapter(hint).validate_python(value)
@@ -188,7 +189,7 @@ def _call(entry: Entry, factory: Callable[..., Any], *args: Any, **kwargs: Any) 
         raise UserError(f"{entry} failed while it was built: {describe(error)}") from error
 
 
-def _expect(kind: type[T], value: object, entry: Entry) -> T:
+def _expect(kind: Any, value: Any, entry: Entry) -> Any:
     if not isinstance(value, kind):
         raise UserError(f"{entry} returned a {type(value).__name__}; it must return a {kind.__name__}")
     return value

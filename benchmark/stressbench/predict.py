@@ -1,0 +1,118 @@
+"""A model and a batch of stressed images → the log-probabilities of S draws."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from stressbench import randomness
+from stressbench.contracts import Sampler
+from stressbench.errors import UserError
+from stressbench.registry import Entry, describe
+
+Precision = Literal["float32", "bfloat16"]
+
+
+class Predictor:
+    """Runs one model with a fixed number of draws.
+
+    The batch is worked on in chunks, which are halved for good whenever the device runs out of memory: neither
+    changes a number beyond rounding, because draws depend on the images' keys.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        entry: Entry,
+        classes: int,
+        draws: int,
+        stochastic: bool,
+        precision: Precision,
+        chunk: int,
+    ) -> None:
+        self.module = module.eval().to(memory_format=torch.channels_last)  # the faster layout for convolutions
+        self.draws = draws
+        self._entry = entry
+        self._classes = classes
+        self._stochastic = stochastic
+        self._precision = precision
+        self._chunk = chunk  # images in one forward pass
+
+    def __call__(self, images: Tensor, keys: Tensor) -> Tensor:
+        """Log-probabilities (S, N[, T], C), float32, of images (N[, T], 3, H, W) in [0, 1] with keys (N,).
+
+        Raises `UserError` that names the plugin, if the model raises or if its logits have the wrong shape or are
+        not finite.
+        """
+        lead = images.shape[:-3]
+        if images.ndim == 5:
+            keys = randomness.split(keys, images.shape[1])
+        flat, keys = images.flatten(0, -4), keys.flatten()
+        parts: list[Tensor] = []
+        done = 0
+        while done < len(flat):
+            size = min(self._chunk, len(flat) - done)
+            try:
+                parts.append(self._chunk_log_probs(flat[done : done + size], keys[done : done + size]))
+            except torch.OutOfMemoryError as error:
+                if size == 1:
+                    raise UserError(f"the device has too little memory for one image of {self._entry}") from error
+                self._chunk = (size + 1) // 2
+                torch.cuda.empty_cache()
+            else:
+                done += size
+        joined = torch.cat(parts, dim=1)
+        return joined.view(len(joined), *lead, self._classes)
+
+    def _chunk_log_probs(self, images: Tensor, keys: Tensor) -> Tensor:
+        images = images.contiguous(memory_format=torch.channels_last)
+        autocast = (
+            torch.autocast(images.device.type, torch.bfloat16) if self._precision == "bfloat16" else nullcontext()
+        )
+        devices = [images.device] if images.device.type == "cuda" else []
+        if images.device.type == "cuda":
+            # A record that says float32 must mean it: by default cuDNN rounds a convolution's inputs to TF32.
+            torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
+        with torch.inference_mode(), torch.random.fork_rng(devices, enabled=self._stochastic), autocast:
+            try:
+                logits = self._logits(images, keys)
+            except (UserError, torch.OutOfMemoryError):
+                raise
+            except Exception as error:  # the model is a plugin's, and may fail in any way
+                raise UserError(f"{self._entry} failed on {len(images)} images: {describe(error)}") from error
+        return logits.float().log_softmax(dim=-1)
+
+    def _logits(self, images: Tensor, keys: Tensor) -> Tensor:
+        if not self._stochastic:
+            return self._checked(self.module(images), images).unsqueeze(0)
+        if isinstance(self.module, Sampler):
+            with randomness.draw(keys, 0):
+                draws = list(self.module.draws(images, self.draws))
+        else:
+            draws = []
+            for index in range(self.draws):
+                with randomness.draw(keys, index):
+                    draws.append(self.module(images))
+        if len(draws) != self.draws:
+            raise UserError(f"{self._entry} gave {len(draws)} draws; it was asked for {self.draws}")
+        return torch.stack([self._checked(logits, images) for logits in draws])
+
+    def _checked(self, logits: object, images: Tensor) -> Tensor:
+        expected = (len(images), self._classes)
+        if not isinstance(logits, Tensor):
+            raise UserError(f"{self._entry} returned a {type(logits).__name__}; it must return logits {expected}")
+        if tuple(logits.shape) != expected:
+            raise UserError(
+                f"{self._entry} returned shape {tuple(logits.shape)} for {len(images)} images of {self._classes} "
+                f"classes; it must return logits {expected}"
+            )
+        if not bool(logits.isfinite().all()):
+            wrong = int((~logits.isfinite()).any(dim=1).sum())
+            raise UserError(
+                f"{self._entry} returned NaN or infinite logits for {wrong} of {len(images)} images; check its "
+                "weights and its normalisation"
+            )
+        return logits

@@ -1,0 +1,191 @@
+"""Plan → record: the only loop over conditions and batches.
+
+The runner alone knows about devices, batches, draws, resuming and time; a suite sees one batch under one condition,
+a model sees images.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from stressbench import randomness, record
+from stressbench.contracts import Batch, Condition
+from stressbench.datasets.resident import Resident, to_float
+from stressbench.errors import UserError
+from stressbench.models import Ready
+from stressbench.plan import Plan
+from stressbench.predict import Predictor
+from stressbench.store import Damaged, Store
+from stressbench.terminal import Advance, Screen
+
+
+class Run:
+    """One plan with its model, images and folder."""
+
+    def __init__(self, plan: Plan, ready: Ready, images: Resident, out: Path) -> None:
+        self.plan = plan
+        self._ready = ready
+        self._images = images
+        # A deterministic model's draws are all the same, so one is made and one is what the record says.
+        self.draws = (plan.draws or ready.default_draws) if ready.stochastic else 1
+        self._data = record.DatasetInfo(
+            name=plan.dataset.name,
+            split=plan.dataset.split,
+            n=plan.n,
+            fingerprint=images.fingerprint,
+            altered=plan.dataset.altered,
+            stress=plan.stress,
+            stress_verified=None if plan.archive is None else plan.archive.verified,
+        )
+        self._baseline = plan.suite.baseline(self._data)
+        self.store = Store(out, plan.title, self._identity())
+
+    def __call__(self, fresh: bool, screen: Screen) -> record.Record:
+        """Do what is not yet done, score all and commit the record.
+
+        Raises `UserError` for a model that fails or a folder that cannot be written; what was finished stays, and the
+        same call goes on from there.
+        """
+        plan = self.plan
+        with self.store.open(fresh):
+            pending = [condition for condition in plan.conditions if not self._finished(condition, screen)]
+            if len(pending) < len(plan.conditions):
+                done = len(plan.conditions) - len(pending)
+                screen.note(f"{done} of {len(plan.conditions)} conditions are already in {self.store.folder}")
+            if pending:
+                predictor = self._predictor()
+                with screen.progress(f"{plan.model} · {plan.suite.name}", plan.n * len(pending), "images") as advance:
+                    for condition in pending:
+                        self._observe(condition, predictor, advance)
+            return self._score()
+
+    def _finished(self, condition: Condition, screen: Screen) -> bool:
+        try:
+            return self.store.read(condition, self.plan.n) is not None
+        except Damaged as damage:
+            screen.note(str(damage))
+            return False
+
+    def _predictor(self) -> Predictor:
+        return Predictor(
+            self._ready.module.to(self.plan.device),
+            self._ready.entry,
+            self.plan.dataset.classes,
+            self.draws,
+            self._ready.stochastic,
+            self.plan.precision,
+            self.plan.batch_size,
+        )
+
+    def _observe(self, condition: Condition, predictor: Predictor, advance: Advance) -> None:
+        """Make one condition's table and commit it."""
+        plan = self.plan
+        started = time.perf_counter()
+        seed = randomness.derive(plan.seed, condition)
+        parts: list[dict[str, Tensor]] = []
+        for start in range(0, plan.n, plan.batch_size):
+            stop = min(start + plan.batch_size, plan.n)
+            images, labels = self._images.batch(start, stop)
+            indices = torch.arange(start, stop, device=plan.device)
+            batch = Batch(images, labels, indices, randomness.image_keys(seed, indices))
+            try:
+                if plan.archive is not None and condition in plan.archive:
+                    stressed = to_float(plan.archive.read(condition, start, stop), plan.device)
+                else:
+                    stressed = plan.suite.present(condition, batch, predictor.module)
+                log_probs = predictor(stressed, batch.keys)
+            except UserError as error:
+                raise UserError(f"under {describe(condition)}, {error}") from error
+            columns = plan.suite.observe(condition, batch, log_probs)
+            parts.append({"index": indices, "label": labels, **columns})
+            advance(stop - start, describe(condition))
+        table = {name: np.concatenate([part[name].cpu().numpy() for part in parts]) for name in parts[0]}
+        self.store.write(condition, table, time.perf_counter() - started)
+
+    def _score(self) -> record.Record:
+        plan = self.plan
+        tables: list[pd.DataFrame] = []
+        seconds = 0.0
+        for condition in plan.conditions:
+            found = self.store.read(condition, plan.n)
+            assert found is not None, "written or found whole a moment ago, and the folder is locked"
+            tables.append(found[0])
+            seconds += found[1]
+        rows = plan.suite.score(plan.conditions, tables)
+        result = record.Record(
+            schema_version=record.SCHEMA_VERSION,
+            created=datetime.now(UTC).replace(microsecond=0),
+            suite=record.SuiteInfo(
+                name=plan.suite.name,
+                version=plan.suite.version,
+                distribution=plan.suite_entry.distribution,
+                distribution_version=plan.suite_entry.version,
+                options=dict(plan.suite_options),
+                baseline=self._baseline,
+            ),
+            dataset=self._data,
+            model=record.ModelInfo(
+                spec=str(plan.model),
+                distribution=self._ready.entry.distribution,
+                version=self._ready.entry.version,
+                parameters=self._ready.parameters,
+                stochastic=self._ready.stochastic,
+                weights_checksum=self._ready.checksum,
+                weights_source=self._ready.weights_source,
+            ),
+            draws=self.draws,
+            seed=plan.seed,
+            precision=plan.precision,
+            batch_size=plan.batch_size,
+            device=plan.device.type,
+            environment=record.environment(_device_name(plan.device)),
+            timing=record.Timing(seconds=round(seconds, 3), images_per_second=round(plan.n * len(tables) / seconds, 1)),
+            metrics=plan.suite.aggregate(plan.conditions, rows, self._baseline),
+            conditions=[
+                record.Row(condition=dict(condition), n=len(table), metrics=row)
+                for condition, table, row in zip(plan.conditions, tables, rows, strict=True)
+            ],
+        )
+        self.store.write_record(result.to_json())
+        return result
+
+    def _identity(self) -> dict[str, Any]:
+        """All that decides the tables. The batch size does not, and a baseline changes only what is made from them."""
+        plan, ready = self.plan, self._ready
+        return {
+            "suite": {
+                "name": plan.suite.name,
+                "version": plan.suite.version,
+                "distribution": plan.suite_entry.distribution,
+                "conditions": [dict(condition) for condition in plan.conditions],
+            },
+            "dataset": self._data.model_dump(mode="json"),
+            "model": {
+                "spec": str(plan.model),
+                "distribution": ready.entry.distribution,
+                "version": ready.entry.version,
+                "weights": ready.checksum,
+            },
+            "draws": self.draws,
+            "seed": plan.seed,
+            "precision": plan.precision,
+            "device": plan.device.type,
+        }
+
+
+def describe(condition: Condition) -> str:
+    """A condition for people: `fog, severity 3`."""
+    return ", ".join(value if isinstance(value, str) else f"{key} {value:g}" for key, value in condition.items())
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()

@@ -1,0 +1,52 @@
+"""Words → records: every model that was named through every suite that was named, on one dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from stressbench import models, plan, registry, training
+from stressbench.contracts import Dataset
+from stressbench.datasets.resident import Resident
+from stressbench.errors import Interrupted, UserError
+from stressbench.plan import Plan, Words
+from stressbench.record import Record
+from stressbench.runner import Run
+from stressbench.spec import Spec
+from stressbench.terminal import Screen
+
+
+def run(words: Words, out: Path, fresh: bool, screen: Screen) -> Iterator[tuple[Plan, Record, Path] | UserError]:
+    """Each plan with its record and run folder, as they are finished, or the error that stopped it.
+
+    Raises `UserError` before anything is run where the words are wrong, and `Interrupted` on Ctrl-C.
+    """
+    dataset = registry.dataset(words.dataset, "test", words.data_dir, words.dataset_name)
+    plans = plan.make(words, dataset)
+    if dataset.embedded:
+        for benchmark in dict.fromkeys(p.suite.benchmark for p in plans if p.suite.benchmark != dataset.name):
+            screen.note(
+                f"{dataset.name} is a small embedded sample, to try things on; "
+                f"published numbers are on {benchmark} (--dataset {benchmark})"
+            )
+    if dataset.altered:
+        screen.note(
+            f"these images are a re-encoded copy, not the published {dataset.name}: "
+            "no number on them compares with a published one, and the record says so"
+        )
+    images = Resident(dataset, plans[0].n, plans[0].device)
+    ready: dict[str, models.Ready] = {}
+    for planned in plans:
+        folder: Path | None = None
+        try:
+            key = str(planned.model)
+            if key not in ready:
+                ready = {key: models.ready(planned.model, dataset, planned.weights, _trainer(planned, screen))}
+            work = Run(planned, ready[key], images, out)
+            folder = work.store.folder
+            yield planned, work(fresh, screen), folder
+        except UserError as error:
+            yield error
+        except KeyboardInterrupt as error:
+            kept = f"what was finished is in {folder}, and " if folder else ""
+            raise Interrupted(f"interrupted: {kept}the same command goes on from there") from error

@@ -1,0 +1,71 @@
+"""A record as a table for a person, on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from stressbench.contracts import Metric, Suite
+from stressbench.record import Record, Row
+
+_MOST_ROWS = 30
+
+
+def number(value: float | None, metric: Metric) -> str:
+    """A metric's value for a person: fractions as percent, unknown as a dash."""
+    if value is None:
+        return "–"
+    return f"{100 * value:.1f} %" if metric.unit == "fraction" else f"{value:.3f}"
+
+
+def result(suite: Suite, record: Record, folder: Path) -> None:
+    """Print a record on stdout: the conditions, the metrics, and where everything is."""
+    console = Console(highlight=False)
+    data = record.dataset
+    draws = f", {record.draws} draws" if record.model.stochastic else ""
+    console.print(
+        Text(
+            f"\n{record.model.spec}{draws} · {record.suite.name} · {data.name}, {data.n:,} images, {data.stress} stress"
+        )
+    )
+    console.print(_conditions(suite, record.conditions))
+    console.print(_metrics(suite, record))
+    for what, path in (("record", folder / "record.json"), ("tables", folder / "tables")):
+        console.print(Text(f"{what}  {path}"), soft_wrap=True)
+
+
+def _conditions(suite: Suite, rows: Sequence[Row]) -> Table:
+    """A line a condition, or a line for each value of the first field where there are many."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    grouped = len(rows) > _MOST_ROWS
+    fields = list(rows[0].condition)
+    table.add_column(f"{fields[0]}, mean over {', '.join(fields[1:])}" if grouped else ", ".join(fields))
+    for metric in suite.row_metrics:
+        table.add_column(metric.name, justify="right")
+    lines: dict[str, list[Row]] = {}
+    for row in rows:
+        name = str(row.condition[fields[0]]) if grouped else ", ".join(str(v) for v in row.condition.values())
+        lines.setdefault(name, []).append(row)
+    for name, members in lines.items():
+        cells = []
+        for metric in suite.row_metrics:
+            values = [row.metrics.get(metric.name) for row in members]
+            known = [value for value in values if value is not None]
+            cells.append(number(sum(known) / len(known) if len(known) == len(values) else None, metric))
+        table.add_row(Text(name), *cells)
+    return table
+
+
+def _metrics(suite: Suite, record: Record) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("metric")
+    table.add_column(record.model.spec, justify="right")
+    table.add_column("better")
+    for metric in suite.metrics:
+        table.add_row(metric.name, number(record.metrics.get(metric.name), metric), metric.better)
+    return table

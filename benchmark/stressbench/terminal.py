@@ -1,0 +1,71 @@
+"""What a person sees: progress and notes on stderr, tables on stdout."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import click
+
+Advance = Callable[[int, str], None]  # how many more are done, and what is at work
+
+_QUIET = 5.0  # seconds between plain progress lines
+
+
+class Screen:
+    """stderr as a person's terminal, or as a log."""
+
+    def __init__(self) -> None:
+        self._live = sys.stderr.isatty()
+
+    def note(self, line: str) -> None:
+        """One line for the person."""
+        click.echo(line, err=True)
+
+    @contextmanager
+    def progress(self, title: str, total: int, unit: str) -> Iterator[Advance]:
+        """A bar with the rate and the remaining time on a terminal, else a plain line every few seconds."""
+        with (self._bar if self._live else self._lines)(title, total, unit) as advance:
+            yield advance
+
+    @contextmanager
+    def _bar(self, title: str, total: int, unit: str) -> Iterator[Advance]:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=30),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[rate]}", markup=False),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[label]}", markup=False, style="dim"),
+        )
+        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+            task = progress.add_task(title, total=total, rate="", label="")
+
+            def advance(count: int, label: str) -> None:
+                speed = progress.tasks[0].speed
+                progress.update(task, advance=count, label=label, rate=f"{speed:,.0f} {unit}/s" if speed else "")
+
+            yield advance
+
+    @contextmanager
+    def _lines(self, title: str, total: int, unit: str) -> Iterator[Advance]:
+        started = last = time.monotonic()
+        done = 0
+
+        def advance(count: int, label: str) -> None:
+            nonlocal done, last
+            done += count
+            now = time.monotonic()
+            if now - last < _QUIET and done < total:
+                return
+            last = now
+            rate = done / max(now - started, 1e-9)
+            left = f"{(total - done) / rate:,.0f} s left"
+            click.echo(f"{title}: {done:,} of {total:,} {unit}, {rate:,.0f}/s, {left} ({label})", err=True)
+
+        yield advance
