@@ -1,0 +1,53 @@
+"""`bench data`: fetch published sets, and write generated ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.group()
+def data() -> None:
+    """Fetch published stressed images, or write generated ones to files."""
+
+
+@data.command()
+@click.argument("name")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Where to unpack it [default: the store].")
+@click.option("--url", help="A mirror of the published tar; it must have the published md5 all the same.")
+def pull(name: str, data_dir: Path | None, url: str | None) -> None:
+    """Fetch and unpack NAME: cifar10-c, cifar100-c or cifar10-p. Run it again to go on where it stopped."""
+    from stressbench.datasets import pull as pulling
+
+    pulled = pulling.pull(name, data_dir, url)
+    click.echo(f"{pulled.folder}{' is there already' if pulled.already else ''}")
+
+
+@data.command()
+@click.option("--dataset", required=True, help="The clean images.")
+@click.option("--corruption", "corruptions", multiple=True, help="Which; may be repeated [default: all of the suite].")
+@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="The folder to write to.")
+@click.option("--limit", type=click.IntRange(min=1), help="Only the first so many images.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Where the clean images are.")
+@click.option("--dataset-name", help="The name of a dataset of your own.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=256, show_default=True)
+def corrupt(
+    dataset: str,
+    corruptions: tuple[str, ...],
+    out: Path,
+    limit: int | None,
+    seed: int,
+    data_dir: Path | None,
+    dataset_name: str | None,
+    batch_size: int,
+) -> None:
+    """Write the corruption suite's images of a test split to files, in the layout of CIFAR-10-C."""
+    from stressbench import registry
+    from stressbench.datasets import export
+
+    suite = registry.suite("corruption", {"corruptions": ",".join(corruptions)} if corruptions else {})
+    clean = registry.dataset(dataset, "test", data_dir, dataset_name)
+    for path in export.corrupt(clean, suite, corruptions, out, limit, seed, batch_size):
+        click.echo(path)

@@ -1,0 +1,98 @@
+"""A large file over HTTP, resumable: what has come stays in a `.part` file beside it until it is whole."""
+
+from __future__ import annotations
+
+import errno
+import http.client
+import re
+import shutil
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from stressbench.datasets.progress import progress
+from stressbench.errors import UserError
+
+_PATIENCE = 15.0  # seconds without an answer or a byte until the server counts as out of reach
+_BLOCK = 1 << 20
+_PAUSE = 1.0  # seconds before a broken connection is taken up again
+
+
+def download(url: str, target: Path) -> None:
+    """Fetch `url` to `target`, taking up `target` + ".part" where that is there.
+
+    A connection that breaks is taken up again as long as each attempt brings something. What came is kept whatever
+    happens, Ctrl-C included; whether it is the right file is for the caller to check.
+
+    Raises `UserError` for a server that cannot be reached or refuses, and for a full disk.
+    """
+    if not url.startswith(("https://", "http://")):
+        raise UserError(f"'{url}' is not a web address: --url takes one that starts with https:// or http://")
+    part = target.with_name(target.name + ".part")
+    while True:
+        before = part.stat().st_size if part.exists() else 0
+        try:
+            _attempt(url, part)
+            break
+        except urllib.error.HTTPError as error:
+            raise _failed(url, target, f"the server answers {error.code} {error.reason}") from error
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                raise disk_full(part.parent) from error
+            if not part.exists() or part.stat().st_size <= before:
+                why = error.reason if isinstance(error, urllib.error.URLError) else error
+                raise _failed(url, target, str(why) or type(error).__name__) from error
+            time.sleep(_PAUSE)
+    part.rename(target)
+
+
+def disk_full(folder: Path) -> UserError:
+    """The error for a disk without room."""
+    return UserError(f"no space left in {folder}: free some, or choose another place with --data-dir, and run it again")
+
+
+def _failed(url: str, target: Path, why: str) -> UserError:
+    return UserError(
+        f"{url} could not be fetched: {why}. Run it again to go on where it stopped, name a mirror with --url, or put "
+        f"the file at {target} by hand and run it again"
+    )
+
+
+def _attempt(url: str, part: Path) -> None:
+    """One connection; returns when `part` is as long as the server says, and raises OSError when it broke off."""
+    have = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    try:
+        response = urllib.request.urlopen(request, timeout=_PATIENCE)
+    except urllib.error.HTTPError as error:
+        with error:
+            whole = re.fullmatch(r"bytes \*/(\d+)", error.headers.get("Content-Range", ""))
+            if error.code != 416 or not have:
+                raise
+            if whole and int(whole[1]) == have:
+                return
+        # The server has less than is here, so this is not the beginning of its file.
+        part.unlink()
+        return _attempt(url, part)
+    with response:
+        resumed = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
+        if response.status != 206 or not resumed or int(resumed[1]) != have:
+            have = 0  # it sends the file from its beginning
+        length = int(response.headers.get("Content-Length") or 0)
+        if length > shutil.disk_usage(part.parent).free:
+            raise OSError(errno.ENOSPC, "no space left")
+        _receive(response, part, have, length)
+
+
+def _receive(response: http.client.HTTPResponse, part: Path, have: int, length: int) -> None:
+    title = part.name.removesuffix(".part")
+    received = 0
+    with part.open("r+b" if have else "wb") as file, progress(title, have + length, have, unit="B") as advance:
+        file.seek(have)
+        while block := response.read(_BLOCK):
+            file.write(block)
+            received += len(block)
+            advance(len(block))
+    if received < length:
+        raise ConnectionResetError(f"the connection broke {length - received} bytes before the end")

@@ -1,0 +1,127 @@
+"""Stressed images written to files, in the layout of the published corrupted sets."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from stressbench.contracts import Batch, Condition, Dataset, Suite
+from stressbench.datasets.official import LABELS, SEVERITIES
+from stressbench.datasets.progress import progress
+from stressbench.datasets.resident import to_float
+from stressbench.errors import UserError, did_you_mean
+from stressbench.randomness import derive, image_keys
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def corrupt(
+    dataset: Dataset,
+    suite: Suite,
+    corruptions: Sequence[str],
+    out: Path,
+    n: int | None = None,
+    seed: int = 0,
+    batch_size: int = 256,
+) -> list[Path]:
+    """Write `<corruption>.npy`, uint8 (5·N, H, W, 3) with severity 1 first, and `labels.npy` (5·N,) into `out`.
+
+    N is `n`, or all images. The pixels are those that a run of `suite` with this seed shows a model; without
+    `corruptions`, all that the suite names are written. `official.CorruptionArchive` reads the folder. A file is
+    there whole or not at all.
+
+    Raises `UserError` for a corruption that the suite does not have, for files that are there already, and for a
+    `labels.npy` that belongs to other images.
+    """
+    total = len(dataset.images) if n is None else min(n, len(dataset.images))
+    conditions = _by_corruption(suite, corruptions)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name in conditions:
+            if _path(out, name).exists():
+                raise UserError(f"{_path(out, name)} is there already: delete it, or choose another folder with --out")
+        _write_labels(dataset, total, out)
+        for name, severities in conditions.items():
+            with progress(name, SEVERITIES * total, unit="images") as advance:
+                shape = (SEVERITIES * total, *dataset.image_size, 3)
+                with _whole(_path(out, name), np.dtype(np.uint8), shape) as rows:
+                    for block, condition in enumerate(severities):
+                        for start in range(0, total, batch_size):
+                            stop = min(start + batch_size, total)
+                            images = _present(dataset, suite, condition, start, stop, seed)
+                            rows[block * total + start : block * total + stop] = images
+                            advance(stop - start)
+    except OSError as error:
+        raise UserError(f"{out} cannot be written: {error}. Choose another folder with --out") from error
+    return [_path(out, name) for name in conditions]
+
+
+def _path(out: Path, name: str) -> Path:
+    return out / f"{name}.npy"
+
+
+def _by_corruption(suite: Suite, chosen: Sequence[str]) -> dict[str, list[Condition]]:
+    """Each corruption's conditions in the order of their severity."""
+    found: dict[str, dict[int, Condition]] = {}
+    for condition in suite.conditions():
+        if int(condition["severity"]) > 0:
+            found.setdefault(str(condition["corruption"]), {})[int(condition["severity"])] = condition
+    for name in chosen:
+        if name not in found:
+            hint = did_you_mean(name, found)
+            raise UserError(f"there is no corruption '{name}': {hint}the suite has {', '.join(found)}")
+    names = list(dict.fromkeys(chosen)) or list(found)
+    return {name: [found[name][severity] for severity in range(1, SEVERITIES + 1)] for name in names}
+
+
+def _present(
+    dataset: Dataset, suite: Suite, condition: Condition, start: int, stop: int, seed: int
+) -> NDArray[np.uint8]:
+    cpu = torch.device("cpu")
+    indices = torch.arange(start, stop)
+    keys = image_keys(derive(seed, condition), indices)
+    batch = Batch(to_float(dataset.images.read(start, stop), cpu), dataset.labels[start:stop], indices, keys)
+    stressed = suite.present(condition, batch, torch.nn.Identity())
+    pixels: NDArray[np.uint8] = stressed.mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    return pixels
+
+
+def _write_labels(dataset: Dataset, total: int, out: Path) -> None:
+    dtype = np.dtype(np.uint8 if dataset.classes <= 256 else np.int64)
+    labels = np.tile(dataset.labels[:total].numpy().astype(dtype), SEVERITIES)
+    path = _path(out, LABELS)
+    if not path.exists():
+        with _whole(path, dtype, labels.shape) as rows:
+            rows[:] = labels
+        return
+    try:
+        same = np.array_equal(np.lib.format.open_memmap(path, mode="r"), labels)
+    except ValueError as error:
+        raise UserError(f"{path} is not a whole .npy file ({error}): delete it, or choose another --out") from error
+    if not same:
+        raise UserError(
+            f"{path} belongs to other images (another dataset, or another --limit): choose another folder with --out"
+        )
+
+
+@contextmanager
+def _whole(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Iterator[NDArray[Any]]:
+    """A mapped .npy file to fill, which takes its name when the block ends well and vanishes when it does not."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=".partial", dir=path.parent)
+    os.close(handle)
+    scratch = Path(name)
+    try:
+        rows = np.lib.format.open_memmap(scratch, mode="w+", dtype=dtype, shape=shape)
+        yield rows
+        rows.flush()
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)

@@ -1,0 +1,40 @@
+"""A checksum of what a model is shown, whatever files it came from."""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+from torch import Tensor
+
+from stressbench.contracts import Dataset
+
+BLOCK = 1024  # images read at a time
+
+
+class Fingerprint:
+    """The running checksum of a dataset's first `n` images; give it their pixels in order, in blocks of any size."""
+
+    def __init__(self, dataset: Dataset, n: int) -> None:
+        height, width = dataset.image_size
+        # The shape first, so that the same bytes cut into other images are other images.
+        self._hash = hashlib.sha256(f"stressbench images {n} 3 {height} {width}\n".encode())
+        self._hash.update(dataset.labels[:n].to(torch.int64).numpy().astype("<i8").tobytes())
+
+    def update(self, pixels: Tensor) -> None:
+        """The next images: (N, 3, H, W), uint8, on the CPU."""
+        self._hash.update(pixels.contiguous().numpy().data)
+
+    def __str__(self) -> str:
+        return f"sha256:{self._hash.hexdigest()}"
+
+
+def fingerprint(dataset: Dataset, n: int) -> str:
+    """`"sha256:<64 hex digits>"` of the pixels, shape and labels of the first n images.
+
+    It does not depend on how the images were encoded or stored. `Resident` gives it without a second reading.
+    """
+    running = Fingerprint(dataset, n)
+    for start in range(0, n, BLOCK):
+        running.update(dataset.images.read(start, min(start + BLOCK, n)))
+    return str(running)

@@ -1,0 +1,160 @@
+"""The published corrupted sets, CIFAR-10-C and CIFAR-100-C, read from their files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stressbench.contracts import Condition
+from stressbench.errors import UserError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SEVERITIES = 5
+LABELS = "labels"
+# What `bench data pull` leaves beside files that it unpacked from a verified archive.
+CHECKSUMS = "checksums.json"
+
+# The md5 of each file of CIFAR-10-C.
+CIFAR10_C = {
+    "brightness": "0a81ef75e0b523c3383219c330a85d48",
+    "contrast": "3c8262171c51307f916c30a3308235a8",
+    "defocus_blur": "7d1322666342a0702b1957e92f6254bc",
+    "elastic_transform": "9421657c6cd452429cf6ce96cc412b5f",
+    "fog": "7b397314b5670f825465fbcd1f6e9ccd",
+    "frost": "31f6ab3bce1d9934abfb0cc13656f141",
+    "gaussian_blur": "c33370155bc9b055fb4a89113d3c559d",
+    "gaussian_noise": "ecaf8b9a2399ffeda7680934c33405fd",
+    "glass_blur": "7361fb4019269e02dbf6925f083e8629",
+    "impulse_noise": "2090e01c83519ec51427e65116af6b1a",
+    "jpeg_compression": "2b9cc4c864e0193bb64db8d7728f8187",
+    "motion_blur": "fffa5f852ff7ad299cfe8a7643f090f4",
+    "pixelate": "0f14f7e2db14288304e1de10df16832f",
+    "saturate": "1cfae0964219c5102abbb883e538cc56",
+    "shot_noise": "3a7239bb118894f013d9bf1984be7f11",
+    "snow": "bb238de8555123da9c282dea23bd6e55",
+    "spatter": "8a5a3903a7f8f65b59501a6093b4311e",
+    "speckle_noise": "ef00b87611792b00df09c0b0237a1e30",
+    "zoom_blur": "6ea8e63f1c5cdee1517533840641641b",
+    LABELS: "c439b113295ed5254878798ffe28fd54",
+}
+
+
+class CorruptionArchive:
+    """`contracts.Archive` of a folder in the layout of CIFAR-10-C.
+
+    `<corruption>.npy` is uint8 (5·M, H, W, 3), severity 1 first, and `labels.npy` (5·M,) the clean labels five times.
+    `size` is (H, W). `published` maps file names without suffix to their md5; without it, those of a `checksums.json`
+    that carries the md5 `archive` of the published tar count. Files are mapped into memory and never unpickled.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        size: tuple[int, int] = (32, 32),
+        published: Mapping[str, str] | None = None,
+        archive: str | None = None,
+    ) -> None:
+        self.folder = folder
+        self._size = size
+        self._published = published
+        self._archive = archive
+        self._total = 0  # M, the images of the clean split
+        self._files: dict[str, NDArray[Any]] = {}
+        self._md5: dict[str, str] = {}
+
+    def __contains__(self, condition: object) -> bool:
+        """Whether there is a file for this condition; there is none for the clean images."""
+        if not isinstance(condition, Mapping) or not _is_stressed(condition):
+            return False
+        return self._path(str(condition["corruption"])).is_file()
+
+    def open(self, conditions: Sequence[Condition], labels: Tensor) -> None:
+        """Map the files of these conditions, and check them against the labels (M,) of the full clean split.
+
+        Raises `UserError` that names the first file that is missing, damaged, of another shape or type, or that goes
+        with other labels.
+        """
+        self._total = len(labels)
+        names = list(dict.fromkeys(str(c["corruption"]) for c in conditions if _is_stressed(c)))
+        if not names:
+            return
+        shape = (SEVERITIES * self._total, *self._size, 3)
+        opened = {name: self._map(name, np.dtype(np.uint8), shape) for name in names}
+        opened[LABELS] = self._map(LABELS, None, shape[:1])
+        blocks = np.asarray(opened[LABELS]).reshape(SEVERITIES, -1)
+        if not (blocks == labels.numpy()).all():
+            raise UserError(
+                f"{self._path(LABELS)} does not match the labels of the clean images, which may be in another order: "
+                "use the clean set that these files were made from, or --stress generated"
+            )
+        self._files.update(opened)
+
+    @property
+    def verified(self) -> bool | None:
+        """Whether every opened file is byte for byte the published one; None where that cannot be known."""
+        published = self._checksums()
+        same = []
+        for name in self._files:
+            if name not in published:
+                return None
+            if name not in self._md5:
+                self._md5[name] = md5(self._path(name))
+            same.append(self._md5[name] == published[name])
+        return all(same) if same else None
+
+    def read(self, condition: Condition, start: int, stop: int) -> Tensor:
+        """The images start … stop−1 at this corruption and severity: (stop − start, 3, H, W), uint8."""
+        first = (int(condition["severity"]) - 1) * self._total
+        stop = min(stop, self._total)  # the next row is another severity's
+        rows = np.array(self._files[str(condition["corruption"])][first + start : first + stop])
+        return torch.from_numpy(rows).permute(0, 3, 1, 2).contiguous()
+
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{name}.npy"
+
+    def _map(self, name: str, dtype: np.dtype[Any] | None, shape: tuple[int, ...]) -> NDArray[Any]:
+        """One file as a read-only map, of this type (None: any integer) and shape."""
+        path = self._path(name)
+        mend = "complete it, `bench data pull` the set again, or use --stress generated"
+        if not path.is_file():
+            raise UserError(f"{path} is missing: {mend}")
+        try:
+            rows = np.lib.format.open_memmap(path, mode="r")
+        except (ValueError, OSError, EOFError, SyntaxError) as error:
+            raise UserError(f"{path} is not a whole .npy file of numbers ({error}): {mend}") from error
+        if rows.dtype != dtype if dtype is not None else rows.dtype.kind not in "iu":
+            raise UserError(f"{path} holds {rows.dtype}, not {dtype or 'integers'}: {mend}")
+        if rows.shape != shape:
+            raise UserError(f"{path} has shape {rows.shape}, but {shape} goes with the clean images: {mend}")
+        return rows
+
+    def _checksums(self) -> Mapping[str, str]:
+        path = self.folder / CHECKSUMS
+        if self._published is not None or not path.is_file():
+            return self._published or {}
+        try:
+            written = json.loads(path.read_text(encoding="utf-8"))
+            files = {str(name): str(value) for name, value in written["files"].items()}
+            from_published = written["md5"] == self._archive
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{path} is not what `bench data pull` writes ({error!r}): delete it") from error
+        return {name.removesuffix(".npy"): value for name, value in files.items()} if from_published else {}
+
+
+def md5(path: Path) -> str:
+    """The md5 of a file, in hexadecimal, read in blocks."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def _is_stressed(condition: Condition) -> bool:
+    return int(condition["severity"]) > 0

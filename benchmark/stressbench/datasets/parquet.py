@@ -1,0 +1,153 @@
+"""Any local folder of Parquet files as a dataset, read through `datasets.load_dataset`."""
+
+from __future__ import annotations
+
+import bisect
+import glob
+import itertools
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from stressbench.contracts import Dataset
+from stressbench.datasets.encoded import EncodedImages
+from stressbench.datasets.folder import Columns, File, check_range, find, inspect
+from stressbench.errors import UserError
+from stressbench.home import home
+
+if TYPE_CHECKING:
+    import datasets
+
+# Names that stand for a certain set of pixels; no other folder may carry them.
+RESERVED = ("digits", "cifar10", "cifar100")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_OTHER = {"test": "train", "train": "test"}
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A split's images and labels, however they were found."""
+
+    images: EncodedImages
+    labels: Tensor  # (N,), int64
+    classes: int
+
+
+def parquet(split: str, data_dir: Path | None = None, name: str | None = None) -> Dataset:
+    """The folder `data_dir` of Parquet files with columns `img` (encoded images) and `label`, called `name`.
+
+    The number of classes is that of the label's ClassLabel feature, else 1 + the highest label of the train and the
+    test files together, as far as they are there, so that the two splits of a folder agree.
+
+    Raises `UserError` without a folder or a name, for the name of another dataset, and for files that are not whole
+    (see `folder.py`).
+    """
+    if data_dir is None:
+        raise UserError("'parquet' reads a folder of yours: name it with --data-dir")
+    if name is None:
+        raise UserError("'parquet' needs a name for the record and the leaderboard: give one with --dataset-name")
+    rows = load_folder(data_dir, split, Columns("img", "label"))
+    return Dataset(
+        name=check_name(name),
+        split=split,
+        images=rows.images,
+        labels=rows.labels,
+        classes=rows.classes,
+        image_size=rows.images.size,
+    )
+
+
+def check_name(name: str) -> str:
+    """`name`, if a dataset of one's own may be called so; raises `UserError` otherwise."""
+    if not _NAME.fullmatch(name):
+        raise UserError(f"'{name}' cannot name a dataset: use up to 64 letters, digits, dots, hyphens and underscores")
+    if name.lower().replace("-", "").replace("_", "") in RESERVED:
+        raise UserError(f"'{name}' stands for the published images: give your own another name with --dataset-name")
+    return name
+
+
+def load_folder(folder: Path, split: str, columns: Columns, classes: int | None = None) -> Rows:
+    """Check the files of a split and open them; with `classes` given, a label that is not below it is an error.
+
+    Only the files that `folder.find` names are read, as Parquet and as nothing else. `datasets` keeps its copy of
+    them, which it maps into memory, under `home()`, not in `folder` and not in the user's own cache.
+    """
+    paths = find(folder, split)
+    if not paths:
+        raise UserError(
+            f"{folder} holds no {split}*.parquet, neither itself nor one folder down: check --data-dir, or bring the "
+            "set into that form"
+        )
+    files = [inspect(path, columns) for path in paths]
+    if classes is None:
+        siblings = [inspect(path, columns) for path in find(folder, _OTHER[split])]
+        classes = _count_classes([*files, *siblings])
+    for file in files:
+        check_range(file, classes)
+    table = _load(files, split, columns)
+    ends = list(itertools.accumulate(file.rows for file in files))
+
+    def where(index: int) -> str:
+        number = bisect.bisect_right(ends, index)
+        return f"row {index - ends[number] + files[number].rows} of {files[number].path}"
+
+    return rows_of(table, columns, classes, where)
+
+
+def rows_of(table: datasets.Dataset, columns: Columns, classes: int, where: Callable[[int], str]) -> Rows:
+    """The labels of a loaded table, and its images to be decoded as they are read."""
+    labels = table.with_format("numpy", columns=[columns.label])[:][columns.label]
+    return Rows(EncodedImages(table, columns.image, where), torch.from_numpy(labels).to(torch.int64), classes)
+
+
+def _count_classes(files: Sequence[File]) -> int:
+    import pyarrow.compute as pc
+
+    named = [file for file in files if file.class_names is not None]
+    for file in named:
+        if file.class_names != named[0].class_names:
+            raise UserError(f"{named[0].path} and {file.path} name different classes: bring them to one list")
+    if named:
+        return len(named[0].class_names or ())
+    return 1 + max(int(pc.max(file.labels).as_py()) for file in files)
+
+
+def _load(files: Sequence[File], split: str, columns: Columns) -> datasets.Dataset:
+    from datasets import Features, Image, Value, load_dataset
+    from datasets.exceptions import DatasetsError
+
+    try:
+        with _quiet():
+            return load_dataset(
+                "parquet",
+                data_files={split: [glob.escape(str(file.path.resolve())) for file in files]},
+                split=split,
+                cache_dir=str(home() / "cache" / "parquet"),
+                columns=[columns.image, columns.label],
+                features=Features({columns.image: Image(), columns.label: Value("int64")}),
+            )
+    except (DatasetsError, OSError, ValueError) as error:
+        # The library wraps what went wrong inside a file, so the reason is at the end of the chain.
+        why = error.__cause__ or error
+        named = ", ".join(str(file.path) for file in files)
+        raise UserError(f"{named} cannot be loaded: {why}. Download it again, or free space under {home()}") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the library's own bars, which take a moment each and say nothing about a run."""
+    import datasets
+
+    hidden = datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if not hidden:
+            datasets.enable_progress_bars()

@@ -1,0 +1,156 @@
+"""CIFAR-10 and CIFAR-100, from the hub or from a local folder, with their official corrupted sets where those are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from stressbench.contracts import Archive, Dataset
+from stressbench.datasets.folder import Columns
+from stressbench.datasets.official import CIFAR10_C, LABELS, CorruptionArchive
+from stressbench.datasets.parquet import Rows, check_name, load_folder, rows_of
+from stressbench.datasets.pull import ARCHIVES
+from stressbench.errors import UserError
+from stressbench.home import home
+
+_SIZE = (32, 32)
+_ROWS = {"test": 10_000, "train": 50_000}
+_PATIENCE = 10.0  # seconds until the hub counts as out of reach
+
+
+@dataclass(frozen=True)
+class _Published:
+    name: str
+    repository: str  # on the hub
+    columns: Columns
+    classes: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    corrupted: str  # its archive's key in `pull.ARCHIVES`
+    checksums: dict[str, str] | None  # of the corrupted set's files, where they are published
+
+
+_CIFAR10 = _Published(
+    name="cifar10",
+    repository="uoft-cs/cifar10",
+    columns=Columns("img", "label"),
+    classes=10,
+    mean=(0.4914, 0.4822, 0.4465),
+    std=(0.2023, 0.1994, 0.2010),
+    corrupted="cifar10-c",
+    checksums=CIFAR10_C,
+)
+_CIFAR100 = _Published(
+    name="cifar100",
+    repository="uoft-cs/cifar100",
+    columns=Columns("img", "fine_label"),
+    classes=100,
+    mean=(0.5071, 0.4867, 0.4408),
+    std=(0.2675, 0.2565, 0.2761),
+    corrupted="cifar100-c",
+    checksums=None,
+)
+
+
+def cifar10(split: str, data_dir: Path | None = None, name: str | None = None) -> Dataset:
+    """CIFAR-10: 32×32, 10 classes, 50,000 train and 10,000 test images; see `_dataset`."""
+    return _dataset(_CIFAR10, split, data_dir, name)
+
+
+def cifar100(split: str, data_dir: Path | None = None, name: str | None = None) -> Dataset:
+    """CIFAR-100 with its fine labels: 32×32, 100 classes, 50,000 train and 10,000 test images; see `_dataset`."""
+    return _dataset(_CIFAR100, split, data_dir, name)
+
+
+def _dataset(published: _Published, split: str, data_dir: Path | None, name: str | None) -> Dataset:
+    """A published set from the hub, or from the Parquet folder `data_dir` with the hub's column names.
+
+    It counts as altered unless all its images are lossless (PNG, as published), 32×32, and as many as published; a
+    folder under a `name` of its own claims to be nothing else, so it does not.
+
+    Raises `UserError` where the hub is out of reach and the set not in its cache, for a faulty folder (see
+    `folder.py`), and for a `name` without a `data_dir`.
+    """
+    if data_dir is not None:
+        rows = load_folder(data_dir, split, published.columns, published.classes)
+    elif name is not None:
+        raise UserError(f"the published '{published.name}' keeps its name: --dataset-name goes with --data-dir")
+    else:
+        rows = _from_hub(published, split)
+    whole = len(rows.images) == _ROWS[split] and rows.images.size == _SIZE and rows.images.all_png()
+    return Dataset(
+        name=published.name if name is None else check_name(name),
+        split=split,
+        images=rows.images,
+        labels=rows.labels,
+        classes=rows.classes,
+        image_size=rows.images.size,
+        mean=published.mean,
+        std=published.std,
+        altered=name is None and not whole,
+        archives=_archives(published, data_dir, rows.images.size) if split == "test" else {},
+    )
+
+
+def _archives(published: _Published, data_dir: Path | None, size: tuple[int, int]) -> dict[str, Archive]:
+    """The corrupted set beside the clean one.
+
+    Without a `data_dir` that is the store. With one the store is not looked at, so that a re-encoded copy is never
+    paired with the official files just because both are on one machine.
+    """
+    archive = ARCHIVES[published.corrupted]
+    folder = (home() / "data" if data_dir is None else data_dir) / archive.folder
+    if data_dir is not None and not folder.is_dir() and (data_dir / f"{LABELS}.npy").is_file():
+        folder = data_dir
+    if not folder.is_dir():
+        return {}
+    return {"corruption": CorruptionArchive(folder, size, published.checksums, archive.md5)}
+
+
+def _from_hub(published: _Published, split: str) -> Rows:
+    from datasets import load_dataset
+
+    repository, columns = published.repository, published.columns
+    unreachable = _unreachable(repository)
+    try:
+        if unreachable is None:
+            table = load_dataset(repository, split=split)
+        else:
+            with _offline():
+                table = load_dataset(repository, split=split)
+    except Exception as error:  # whatever the hub's client raises, the way out is the same
+        why = unreachable or f"{type(error).__name__}: {error}"
+        raise UserError(
+            f"'{published.name}' could not be had from the Hugging Face hub ({why}) and is not in its cache: "
+            f"clone huggingface.co/datasets/{repository} where there is a network, and name the folder with --data-dir"
+        ) from error
+    missing = [name for name in (columns.image, columns.label) if name not in table.column_names]
+    if missing:
+        raise UserError(f"{repository} on the hub has no column '{missing[0]}' any more: use --data-dir")
+    return rows_of(table, columns, published.classes, lambda index: f"row {index} of {repository}, {split}")
+
+
+def _unreachable(repository: str) -> str | None:
+    """Why the hub cannot be used now, or None if it can. One request, for the library alone retries for 24 seconds."""
+    from huggingface_hub import HfApi
+
+    try:
+        HfApi().dataset_info(repository, timeout=_PATIENCE)
+    except Exception as error:  # no name resolution, no route, a proxy's page, the hub's own trouble
+        return f"{type(error).__name__}: {error}".rstrip(": ")
+    return None
+
+
+@contextmanager
+def _offline() -> Iterator[None]:
+    """The library's offline mode, in which it looks into its cache at once."""
+    import datasets
+
+    before = datasets.config.HF_HUB_OFFLINE
+    datasets.config.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        datasets.config.HF_HUB_OFFLINE = before
