@@ -19,8 +19,9 @@ def data() -> None:
 def pull(name: str, data_dir: Path | None, url: str | None) -> None:
     """Fetch and unpack NAME: cifar10-c, cifar100-c or cifar10-p. Run it again to go on where it stopped."""
     from stressbench.datasets import pull as pulling
+    from stressbench.terminal import Screen
 
-    pulled = pulling.pull(name, data_dir, url)
+    pulled = pulling.pull(name, Screen(), data_dir, url)
     click.echo(f"{pulled.folder}{' is there already' if pulled.already else ''}")
 
 
@@ -29,7 +30,7 @@ def pull(name: str, data_dir: Path | None, url: str | None) -> None:
 @click.option("--corruption", "corruptions", multiple=True, help="Which; may be repeated [default: all of the suite].")
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="The folder to write to.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first so many images.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Where the clean images are.")
 @click.option("--dataset-name", help="The name of a dataset of your own.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=256, show_default=True)
@@ -46,8 +47,9 @@ def corrupt(
     """Write the corruption suite's images of a test split to files, in the layout of CIFAR-10-C."""
     from stressbench import registry
     from stressbench.datasets import export
+    from stressbench.terminal import Screen
 
     suite = registry.suite("corruption", {"corruptions": ",".join(corruptions)} if corruptions else {})
     clean = registry.dataset(dataset, "test", data_dir, dataset_name)
-    for path in export.corrupt(clean, suite, corruptions, out, limit, seed, batch_size):
+    for path in export.corrupt(clean, suite, corruptions, out, Screen(), limit, seed, batch_size):
         click.echo(path)

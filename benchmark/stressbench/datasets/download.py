@@ -11,15 +11,15 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from stressbench.datasets.progress import progress
 from stressbench.errors import UserError
+from stressbench.terminal import Screen
 
 _PATIENCE = 15.0  # seconds without an answer or a byte until the server counts as out of reach
 _BLOCK = 1 << 20
 _PAUSE = 1.0  # seconds before a broken connection is taken up again
 
 
-def download(url: str, target: Path) -> None:
+def download(url: str, target: Path, screen: Screen) -> None:
     """Fetch `url` to `target`, taking up `target` + ".part" where that is there.
 
     A connection that breaks is taken up again as long as each attempt brings something. What came is kept whatever
@@ -33,7 +33,7 @@ def download(url: str, target: Path) -> None:
     while True:
         before = part.stat().st_size if part.exists() else 0
         try:
-            _attempt(url, part)
+            _attempt(url, part, screen)
             break
         except urllib.error.HTTPError as error:
             raise _failed(url, target, f"the server answers {error.code} {error.reason}") from error
@@ -59,7 +59,7 @@ def _failed(url: str, target: Path, why: str) -> UserError:
     )
 
 
-def _attempt(url: str, part: Path) -> None:
+def _attempt(url: str, part: Path, screen: Screen) -> None:
     """One connection; returns when `part` is as long as the server says, and raises OSError when it broke off."""
     have = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
@@ -74,7 +74,7 @@ def _attempt(url: str, part: Path) -> None:
                 return
         # The server has less than is here, so this is not the beginning of its file.
         part.unlink()
-        return _attempt(url, part)
+        return _attempt(url, part, screen)
     with response:
         resumed = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
         if response.status != 206 or not resumed or int(resumed[1]) != have:
@@ -82,17 +82,20 @@ def _attempt(url: str, part: Path) -> None:
         length = int(response.headers.get("Content-Length") or 0)
         if length > shutil.disk_usage(part.parent).free:
             raise OSError(errno.ENOSPC, "no space left")
-        _receive(response, part, have, length)
+        _receive(response, part, have, length, screen)
 
 
-def _receive(response: http.client.HTTPResponse, part: Path, have: int, length: int) -> None:
-    title = part.name.removesuffix(".part")
+def _receive(response: http.client.HTTPResponse, part: Path, have: int, length: int, screen: Screen) -> None:
+    title = f"{part.name.removesuffix('.part')}{f' from {have >> 20:,} MB on' if have else ''}"
     received = 0
-    with part.open("r+b" if have else "wb") as file, progress(title, have + length, have, unit="B") as advance:
+    with (
+        part.open("r+b" if have else "wb") as file,
+        screen.progress(title, length >> 20, "MB") as advance,
+    ):
         file.seek(have)
         while block := response.read(_BLOCK):
             file.write(block)
-            received += len(block)
-            advance(len(block))
+            before, received = received, received + len(block)
+            advance((received >> 20) - (before >> 20), "fetching")
     if received < length:
         raise ConnectionResetError(f"the connection broke {length - received} bytes before the end")

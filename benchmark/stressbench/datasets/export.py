@@ -14,10 +14,10 @@ import torch
 
 from stressbench.contracts import Batch, Condition, Dataset, Suite
 from stressbench.datasets.official import LABELS, SEVERITIES
-from stressbench.datasets.progress import progress
 from stressbench.datasets.resident import to_float
 from stressbench.errors import UserError, did_you_mean
 from stressbench.randomness import derive, image_keys
+from stressbench.terminal import Screen
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,6 +28,7 @@ def corrupt(
     suite: Suite,
     corruptions: Sequence[str],
     out: Path,
+    screen: Screen,
     n: int | None = None,
     seed: int = 0,
     batch_size: int = 256,
@@ -50,7 +51,7 @@ def corrupt(
                 raise UserError(f"{_path(out, name)} is there already: delete it, or choose another folder with --out")
         _write_labels(dataset, total, out)
         for name, severities in conditions.items():
-            with progress(name, SEVERITIES * total, unit="images") as advance:
+            with screen.progress(name, SEVERITIES * total, "images") as advance:
                 shape = (SEVERITIES * total, *dataset.image_size, 3)
                 with _whole(_path(out, name), np.dtype(np.uint8), shape) as rows:
                     for block, condition in enumerate(severities):
@@ -58,7 +59,7 @@ def corrupt(
                             stop = min(start + batch_size, total)
                             images = _present(dataset, suite, condition, start, stop, seed)
                             rows[block * total + start : block * total + stop] = images
-                            advance(stop - start)
+                            advance(stop - start, f"severity {block + 1}")
     except OSError as error:
         raise UserError(f"{out} cannot be written: {error}. Choose another folder with --out") from error
     return [_path(out, name) for name in conditions]

@@ -130,13 +130,12 @@ def _unpack(archive: PublishedArchive, tar: Path, folder: Path, screen: Screen) 
 
 def _extract(tar: Path, into: Path, screen: Screen) -> None:
     try:
-        with (
-            tarfile.open(tar, mode="r:") as file,
-            progress(f"unpacking {tar.name}", tar.stat().st_size, unit="B") as on,
-        ):
-            for member in file:
-                file.extract(member, into, filter=_only_files)
-                on(member.size)
+        with tarfile.open(tar, mode="r:") as file:
+            members = file.getmembers()
+            with screen.progress(f"unpacking {tar.name}", len(members), "files") as advance:
+                for member in members:
+                    file.extract(member, into, filter=_only_files)
+                    advance(1, member.name)
     except tarfile.FilterError as error:
         raise UserError(f"{tar} is not safe to unpack: {error}. Fetch it from where it is published") from error
     except tarfile.TarError as error:
