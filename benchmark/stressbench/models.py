@@ -29,10 +29,13 @@ class Ready:
     weights_source: str
 
 
-def ready(spec: Spec, dataset: Dataset, file: Path | None, train: Callable[[Spec, Dataset], Path]) -> Ready:
+def ready(
+    spec: Spec, dataset: Dataset, file: Path | None, train: Callable[[Spec, Callable[[], nn.Module]], None]
+) -> Ready:
     """Build a model and give it weights: from `file`, else the store, else as its plugin made them.
 
-    `train` makes the store's file where it is missing, for the embedded dataset alone.
+    `train`, given a function that builds the module anew, makes the store's file where it is missing; it is called for
+    the embedded dataset alone.
     Raises `UserError` for weights that are missing or do not fit.
     """
     entry = registry.find("models", spec.name)
@@ -50,7 +53,7 @@ def ready(spec: Spec, dataset: Dataset, file: Path | None, train: Callable[[Spec
                     f"`bench train --model {spec} --dataset …` and the same dataset options, "
                     "or give a file with --weights"
                 )
-            train(spec, dataset)
+            train(spec, lambda: registry.model(str(spec), dataset))
         weights.load(module, stored)
         source = "trained here, seed 0"
     stochastic = bool(getattr(module, "stochastic", False))

@@ -81,7 +81,7 @@ def make(words: Words, dataset: Dataset) -> list[Plan]:
     entries = [(parse(text), registry.check_model(text)) for text in words.models]
     if words.weights and len(entries) > 1:
         raise UserError(f"--weights fits one model and {len(entries)} are given: give one --model, or train the others")
-    device = _device(words.device)
+    device = pick_device(words.device)
     batch_size = words.batch_size or (1000 if device.type == "cuda" else 100)
     n = len(dataset.images) if words.limit is None else min(words.limit, len(dataset.images))
     suites = []
@@ -143,7 +143,8 @@ def _archive(wanted: Stress | None, suite: Suite, conditions: Sequence[Condition
     return archive
 
 
-def _device(name: str | None) -> torch.device:
+def pick_device(name: str | None) -> torch.device:
+    """The device that a person named, else a GPU where there is one; raises `UserError` for one that is not there."""
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from torch import nn
+
 from stressbench import models, plan, registry, training
-from stressbench.contracts import Dataset
 from stressbench.datasets.resident import Resident
 from stressbench.errors import Interrupted, UserError
 from stressbench.plan import Plan, Words
@@ -34,6 +35,13 @@ def run(words: Words, out: Path, fresh: bool, screen: Screen) -> Iterator[tuple[
             f"these images are a re-encoded copy, not the published {dataset.name}: "
             "no number on them compares with a published one, and the record says so"
         )
+
+    def train(spec: Spec, build: Callable[[], nn.Module]) -> None:
+        screen.note(f"{spec} has no weights for {dataset.name} yet: training it, this once")
+        train_set = registry.dataset(words.dataset, "train", words.data_dir, words.dataset_name)
+        with screen.training(f"training {spec}") as report:
+            training.train_embedded(str(spec), build, train_set, plans[0].device, report)
+
     images = Resident(dataset, plans[0].n, plans[0].device)
     ready: dict[str, models.Ready] = {}
     for planned in plans:
@@ -41,7 +49,7 @@ def run(words: Words, out: Path, fresh: bool, screen: Screen) -> Iterator[tuple[
         try:
             key = str(planned.model)
             if key not in ready:
-                ready = {key: models.ready(planned.model, dataset, planned.weights, _trainer(planned, screen))}
+                ready = {key: models.ready(planned.model, dataset, planned.weights, train)}
             work = Run(planned, ready[key], images, out)
             folder = work.store.folder
             yield planned, work(fresh, screen), folder

@@ -49,7 +49,7 @@ class Store:
 
         Raises `UserError` where it cannot be written, or where another process is at work in it.
         """
-        with _writing(self.folder):
+        with writing(self.folder):
             self.tables.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.folder / "run.lock", timeout=0)
             try:
@@ -101,13 +101,13 @@ class Store:
         table = pyarrow.table(dict(columns)).replace_schema_metadata({_META: json.dumps(meta)})
         buffer = pyarrow.BufferOutputStream()
         pq.write_table(table, buffer)
-        with _writing(self.folder):
+        with writing(self.folder):
             replace(self.path(condition), buffer.getvalue().to_pybytes())
 
     def write_record(self, text: str) -> Path:
         """Commit the record; returns its path."""
         path = self.folder / "record.json"
-        with _writing(self.folder):
+        with writing(self.folder):
             replace(path, text.encode())
         return path
 
@@ -135,7 +135,7 @@ def replace(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def _writing(folder: Path) -> Iterator[None]:
+def writing(folder: Path) -> Iterator[None]:
     """What the file system refuses is the user's to mend: say it in a line."""
     try:
         yield

@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import click
 
 Advance = Callable[[int, str], None]  # how many more are done, and what is at work
+Report = Callable[[int, int, float], None]  # a training loop's steps done, steps in all, and loss
 
 _QUIET = 5.0  # seconds between plain progress lines
 
@@ -29,6 +30,22 @@ class Screen:
         """A bar with the rate and the remaining time on a terminal, else a plain line every few seconds."""
         with (self._bar if self._live else self._lines)(title, total, unit) as advance:
             yield advance
+
+    @contextmanager
+    def training(self, title: str) -> Iterator[Report]:
+        """The same for a training loop, which tells its number of steps with the first of them."""
+        with ExitStack() as stack:
+            advance: Advance | None = None
+            before = 0
+
+            def report(done: int, steps: int, loss: float) -> None:
+                nonlocal advance, before
+                if advance is None:
+                    advance = stack.enter_context(self.progress(title, steps, "steps"))
+                advance(done - before, f"loss {loss:.3f}")
+                before = done
+
+            yield report
 
     @contextmanager
     def _bar(self, title: str, total: int, unit: str) -> Iterator[Advance]:

@@ -1,4 +1,4 @@
-"""The command line: `bench`. One file a command; each parses, prints and exits, and imports nothing heavy at its top."""
+"""The command line: `bench`. A file a command: each parses, prints and exits, and imports nothing heavy at its top."""
 
 from __future__ import annotations
 

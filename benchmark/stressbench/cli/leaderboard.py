@@ -26,16 +26,16 @@ def leaderboard() -> None:
 @click.option("--replace", is_flag=True, help="Put the record in the place of an older one of the same model.")
 def add(runs: tuple[Path, ...], root: Path, replace: bool) -> None:
     """Copy the records of runs (folders or record.json files) into the leaderboard."""
-    from stressbench.leaderboard import add
+    from stressbench.leaderboard import records
 
     for run in runs:
-        click.echo(add(run, root, replace))
+        click.echo(records.add(run, root, replace))
 
 
 @leaderboard.command()
 @_ROOT
 def build(root: Path) -> None:
     """Write README.md in the leaderboard's folder from its records."""
-    from stressbench.leaderboard import build
+    from stressbench.leaderboard import page
 
-    click.echo(build(root))
+    click.echo(page.build(root))

@@ -33,6 +33,7 @@ _PUBLISHED = {"cifar100": "alexnet_cifar100c.csv", "imagenet": "alexnet_imagenet
 _NORMALISED = {"mCE": "error", "mCNLL": "nll", "mCECE": "ece"}
 
 _Cell = tuple[str, int]
+_CLEAN: _Cell = ("none", 0)
 
 
 class CorruptionSuite(Suite):
@@ -91,11 +92,8 @@ class CorruptionSuite(Suite):
             raise UserError(f"{baseline} is a record of the {self._baseline.suite.name} suite, not of {self.name}")
 
     def conditions(self) -> list[Condition]:
-        clean: Condition = {"corruption": "none", "severity": 0}
-        return [
-            clean,
-            *({"corruption": c, "severity": s} for c in self._corruptions for s in self._severities),
-        ]
+        stressed = [(corruption, severity) for corruption in self._corruptions for severity in self._severities]
+        return [{"corruption": corruption, "severity": severity} for corruption, severity in (_CLEAN, *stressed)]
 
     def present(self, condition: Condition, batch: Batch, model: nn.Module) -> Tensor:
         corruption, severity = _cell(condition)
@@ -149,17 +147,13 @@ class CorruptionSuite(Suite):
         return {metric.name: result[metric.name] for metric in self.metrics}
 
 
-_CLEAN: _Cell = ("none", 0)
-
-
 def _cell(condition: Condition) -> _Cell:
     return str(condition["corruption"]), int(condition["severity"])
 
 
 def _row(table: pd.DataFrame) -> Metrics:
-    column = {
-        name: torch.from_numpy(table[name].to_numpy(dtype=np.float64)) for name in ("correct", "confidence", "nll", "brier")
-    }
+    names = ("correct", "confidence", "nll", "brier")
+    column = {name: torch.from_numpy(table[name].to_numpy(dtype=np.float64)) for name in names}
     return {
         "error": float((1 - column["correct"]).mean()),
         "nll": float(column["nll"].mean()),

@@ -1,0 +1,36 @@
+# Everything that a fresh machine with Python 3.11 or newer and make needs. PYTHON=… picks the interpreter.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test lint types check bench clean
+
+demo: $(INSTALLED)  ## the main job on the embedded sample: stress, predict, score, record
+	$(BIN)/bench run --suite corruption --model resnet18-smooth
+
+test: lint types check  ## what CI runs
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(INSTALLED)
+	$(BIN)/mypy
+
+check: $(INSTALLED)
+	$(BIN)/pytest
+
+bench: $(INSTALLED)  ## the speed of the stress engine on this machine
+	$(BIN)/python tests/bench/bench_corruptions.py
+
+$(INSTALLED): setup.cfg pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "stressbench needs Python 3.11 or newer; name one: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache

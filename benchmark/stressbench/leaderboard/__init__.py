@@ -1,0 +1,1 @@
+"""The leaderboard, which is made from records and nothing else."""
