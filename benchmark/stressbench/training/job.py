@@ -11,6 +11,7 @@ from torch import nn
 import stressbench
 from stressbench import weights
 from stressbench.contracts import Dataset
+from stressbench.errors import UserError
 from stressbench.training.loop import Report, TrainingResult, fresh, train
 from stressbench.training.recipes import Recipe, recipe_for
 
@@ -27,9 +28,12 @@ def train_and_store(
 ) -> tuple[Path, TrainingResult]:
     """Train what `build` makes, which the spec `model` names; returns the weights file and what came of it.
 
-    The file says how its weights were made. Raises `UserError` when training diverges or the file cannot be written.
+    The file says how its weights were made. Raises `UserError` for a model that comes with its weights, when training
+    diverges, and when the file cannot be written.
     """
     module = fresh(build, seed)
+    if not getattr(module, "untrained", False):
+        raise UserError(f"{model} comes with weights of its own, which it would not give up for trained ones: run it")
     result = train(module, train_set, recipe, seed, device, report, held_out)
     told: dict[str, object] = {
         "stressbench": stressbench.__version__,
@@ -43,6 +47,7 @@ def train_and_store(
         "epochs": recipe.epochs,
         "batch_size": recipe.batch_size,
         "learning_rate": recipe.learning_rate,
+        "flip": recipe.flip,
         "train_loss": result.loss,
         "accuracy": result.accuracy,
         "nll": result.nll,
