@@ -96,6 +96,7 @@ def _receive(response: http.client.HTTPResponse, part: Path, have: int, length: 
         while block := response.read(_BLOCK):
             file.write(block)
             before, received = received, received + len(block)
-            advance((received >> 20) - (before >> 20), "fetching")
+            if more := (received >> 20) - (before >> 20):
+                advance(more, "fetching")
     if received < length:
         raise ConnectionResetError(f"the connection broke {length - received} bytes before the end")

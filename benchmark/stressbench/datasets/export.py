@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from stressbench.contracts import Batch, Condition, Dataset, Suite
-from stressbench.datasets.official import LABELS, SEVERITIES
+from stressbench.datasets.official import LABELS, SEVERITIES, map_npy
 from stressbench.datasets.resident import to_float
 from stressbench.errors import UserError, did_you_mean
 from stressbench.randomness import derive, image_keys
@@ -103,11 +103,7 @@ def _write_labels(dataset: Dataset, total: int, out: Path) -> None:
         with _whole(path, dtype, labels.shape) as rows:
             rows[:] = labels
         return
-    try:
-        same = np.array_equal(np.lib.format.open_memmap(path, mode="r"), labels)
-    except ValueError as error:
-        raise UserError(f"{path} is not a whole .npy file ({error}): delete it, or choose another --out") from error
-    if not same:
+    if not np.array_equal(map_npy(path, "delete it, or choose another folder with --out"), labels):
         raise UserError(
             f"{path} belongs to other images (another dataset, or another --limit): choose another folder with --out"
         )

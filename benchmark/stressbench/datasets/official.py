@@ -127,10 +127,7 @@ class CorruptionArchive:
         mend = "complete it, `bench data pull` the set again, or use --stress generated"
         if not path.is_file():
             raise UserError(f"{path} is missing: {mend}")
-        try:
-            rows = np.lib.format.open_memmap(path, mode="r")
-        except (ValueError, OSError, EOFError, SyntaxError) as error:
-            raise UserError(f"{path} is not a whole .npy file of numbers ({error}): {mend}") from error
+        rows = map_npy(path, mend)
         if rows.dtype != dtype if dtype is not None else rows.dtype.kind not in "iu":
             raise UserError(f"{path} holds {rows.dtype}, not {dtype or 'integers'}: {mend}")
         if rows.shape != shape:
@@ -148,6 +145,17 @@ class CorruptionArchive:
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{path} is not what `bench data pull` writes ({error!r}): delete it") from error
         return {name.removesuffix(".npy"): value for name, value in files.items()} if from_published else {}
+
+
+def map_npy(path: Path, mend: str) -> NDArray[Any]:
+    """A read-only map of an .npy file; raises `UserError`, with `mend` as what to do, if it is none or not whole.
+
+    Pickled objects are refused: a map of a file cannot hold any.
+    """
+    try:
+        return np.lib.format.open_memmap(path, mode="r")
+    except Exception as error:  # numpy hands a damaged header to Python's tokenizer, which has errors of its own
+        raise UserError(f"{path} is not a whole .npy file of numbers ({error}): {mend}") from error
 
 
 def md5(path: Path) -> str:

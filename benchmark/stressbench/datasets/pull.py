@@ -9,6 +9,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from stressbench.datasets.download import disk_full, download
 from stressbench.datasets.official import CHECKSUMS, CIFAR10_C, md5
 from stressbench.errors import UserError, did_you_mean
@@ -83,9 +85,12 @@ def pull(name: str, screen: Screen, data_dir: Path | None = None, url: str | Non
         return Pulled(folder, already=True)
     try:
         place.mkdir(parents=True, exist_ok=True)
-        _fetch(archive, tar, url or archive.url, screen)
-        _unpack(archive, tar, folder, screen)
-        tar.unlink()
+        with FileLock(place / f".{archive.tar}.lock", timeout=0):
+            _fetch(archive, tar, url or archive.url, screen)
+            _unpack(archive, tar, folder, screen)
+            tar.unlink()
+    except Timeout as error:
+        raise UserError(f"another process is fetching {tar}: wait for it, or end it") from error
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise disk_full(place) from error
@@ -94,15 +99,9 @@ def pull(name: str, screen: Screen, data_dir: Path | None = None, url: str | Non
 
 
 def _fetch(archive: PublishedArchive, tar: Path, url: str, screen: Screen) -> None:
-    from filelock import FileLock, Timeout
-
-    try:
-        with FileLock(f"{tar}.lock", timeout=0):
-            if not tar.exists():
-                download(url, tar, screen)
-            found = md5(tar)
-    except Timeout as error:
-        raise UserError(f"another process is fetching {tar}: wait for it, or end it") from error
+    if not tar.exists():
+        download(url, tar, screen)
+    found = md5(tar)
     if found != archive.md5:
         bad = tar.replace(tar.with_name(tar.name + ".bad"))
         raise UserError(
