@@ -1,0 +1,130 @@
+"""Blurs: of lenses, of frosted glass, of movement.
+
+Each corruption takes images (N, 3, H, W) in [0, 1] and keys (N,), and returns values that the engine clips and
+truncates to grey levels.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stressbench.randomness import bits, uniform
+from stressbench_suites.corruption import linear
+from stressbench_suites.corruption.pixels import LEVELS, pad, to_levels, truncate, windows
+
+_GAUSSIAN = (0.4, 0.6, 0.7, 0.8, 1.0)  # sigma
+_DEFOCUS = ((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1.0, 0.2), (1.5, 0.1))  # radius of the disk, sigma that smooths it
+_GLASS = ((0.05, 1), (0.25, 1), (0.4, 1), (0.25, 2), (0.4, 2))  # sigma, rounds of copying
+_MOTION = ((6, 1.0), (6, 1.5), (6, 2.0), (8, 2.0), (9, 2.5))  # radius, sigma
+_ZOOM = (1.06, 1.11, 1.16, 1.21, 1.26)  # where the factors 1, 1.01, 1.02, … stop
+
+
+def gaussian_blur(images: Tensor, keys: Tensor, severity: int) -> Tensor:
+    return linear.gaussian(images, _GAUSSIAN[severity - 1])
+
+
+def defocus_blur(images: Tensor, keys: Tensor, severity: int) -> Tensor:
+    height, width = images.shape[2:]
+    kernel = _disk(*_DEFOCUS[severity - 1])
+    shifted = windows(pad(images, len(kernel) // 2, "mirror"), height, width)
+    blurred = torch.zeros_like(images)
+    for (row, column), weight in np.ndenumerate(kernel):
+        if weight:
+            blurred.add_(shifted[:, :, row, column], alpha=float(weight))
+    return blurred
+
+
+@lru_cache
+def _disk(radius: float, sigma: float) -> np.ndarray:
+    """A disk's pixels, all alike, smoothed by a 3×3 Gaussian: (2k + 1, 2k + 1), float64, its sum 1."""
+    reach = math.floor(radius) + 1
+    offset = np.arange(-reach, reach + 1)
+    disk = (offset[:, None] ** 2 + offset**2 <= radius**2).astype(float)
+    side = math.exp(-0.5 / sigma**2)
+    smooth = np.array([side, 1, side]) / (1 + 2 * side)
+    for axis in (0, 1):
+        disk = np.apply_along_axis(np.convolve, axis, disk, smooth, "same")
+    disk[disk < 1e-9 * disk.max()] = 0  # a weight that no grey level can feel costs as much as any other
+    return np.asarray(disk / disk.sum())
+
+
+def glass_blur(images: Tensor, keys: Tensor, severity: int) -> Tensor:
+    sigma, rounds = _GLASS[severity - 1]
+    count, _, height, width = images.shape
+    blurred = truncate(linear.gaussian(images, sigma))
+    inner = (count, 1, max(height - 2, 0), max(width - 2, 0))
+    words = bits(keys, inner[2] * inner[3]).view(inner)
+    for turn in range(rounds):
+        blurred = copy_neighbours(blurred, (words >> 2 * turn & 1).bool(), (words >> 2 * turn + 1 & 1).bool())
+    return linear.gaussian(blurred, sigma)
+
+
+def copy_neighbours(images: Tensor, up: Tensor, left: Tensor) -> Tensor:
+    """One round of glass blur: pixel (h, w), h, w ≥ 2, takes the value at (h − up, w − left).
+
+    `up` and `left` are (N, 1, H − 2, W − 2), bool. The published loop runs from the last pixel to the first and copies
+    only from above and from the left, so it never reads a pixel that it has written: all copies are of old values.
+    """
+    result = images.clone()
+    above = torch.where(left, images[..., 1:-1, 1:-1], images[..., 1:-1, 2:])
+    level = torch.where(left, images[..., 2:, 1:-1], images[..., 2:, 2:])
+    result[..., 2:, 2:] = torch.where(up, above, level)
+    return result
+
+
+def motion_blur(images: Tensor, keys: Tensor, severity: int) -> Tensor:
+    radius, sigma = _MOTION[severity - 1]
+    degrees = uniform(keys, ()).mul(90).sub(45)
+    return move(images, degrees, radius, sigma)
+
+
+def move(planes: Tensor, degrees: Tensor, radius: int, sigma: float) -> Tensor:
+    """ImageMagick's motion blur of planes (N, C, H, W) along directions (N,) in degrees, rounded to grey levels.
+
+    Tap i of 2·radius + 1 lies i pixels along the direction, moved to the nearest pixel (halves down), the image's edge
+    repeated outside. The weights are one half of a Gaussian, scaled to sum to 1.
+    """
+    height, width = planes.shape[2:]
+    weights = _half_gaussian(2 * radius + 1, sigma)
+    reach = len(weights) - 1
+    tap = torch.arange(len(weights), dtype=torch.float64, device=planes.device)
+    angle = torch.deg2rad(degrees.double())[:, None]
+    row = torch.ceil(tap * angle.sin() - 0.5).long() + reach
+    column = torch.ceil(tap * angle.cos() - 0.5).long() + reach
+    shifted = windows(pad(planes, reach, "nearest"), height, width)
+    image = torch.arange(len(planes), device=planes.device)
+    blurred = torch.zeros_like(planes)
+    for i, weight in enumerate(weights):
+        blurred.add_(shifted[image, :, row[:, i], column[:, i]], alpha=weight)
+    return to_levels(blurred).div_(LEVELS)
+
+
+def _half_gaussian(width: int, sigma: float) -> list[float]:
+    """The weights of `move`, without a tail too light to be felt (a ten-thousandth of a grey level)."""
+    weights = [math.exp(-0.5 * (i / sigma) ** 2) for i in range(width)]
+    total = sum(weights)
+    return [weight / total for weight in weights if weight / total > 4e-7]
+
+
+def zoom_blur(images: Tensor, keys: Tensor, severity: int) -> Tensor:
+    """The mean of the image and of its centre's zooms, the image itself among them (factor 1)."""
+    count, channels, height, width = images.shape
+    rows, columns = (_zooms(size, _ZOOM[severity - 1], images.device) for size in (height, width))
+    # All zooms at once: the columns' matrices side by side give (W · factors), whose sum over factors is the rows' part.
+    planes = images.reshape(-1, height, width)
+    factors = len(rows)
+    wide = torch.bmm(planes, columns.reshape(-1, width).t().expand(len(planes), -1, -1))
+    tall = wide.view(len(planes), height * factors, width)
+    mixed = torch.bmm(rows.permute(1, 2, 0).reshape(height, -1).expand(len(planes), -1, -1), tall)
+    return images.add(mixed.view_as(images), alpha=factors).div_(factors + 1)
+
+
+@lru_cache(maxsize=32)
+def _zooms(size: int, stop: float, device: torch.device) -> Tensor:
+    """The matrices of all zooms, (factors, size, size). `arange` decides, by its rounding, whether `stop` is one."""
+    return torch.stack([linear.zoom_matrix(size, float(factor), device) for factor in np.arange(1, stop, 0.01)])

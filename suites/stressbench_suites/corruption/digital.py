@@ -1,0 +1,130 @@
+"""Changes of colour, of geometry and of coding.
+
+Each corruption takes images (N, 3, H, W) in [0, 1] and keys (N,), and returns values that the engine clips and
+truncates to grey levels.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.io import decode_jpeg, encode_jpeg
+
+from stressbench.randomness import uniform
+from stressbench_suites.corruption import linear
+from stressbench_suites.corruption.pixels import LEVELS, to_levels
+
+_BRIGHTNESS = (0.05, 0.10, 0.15, 0.20, 0.30)  # added to the value of HSV
+_SATURATE = ((0.3, 0.0), (0.1, 0.0), (1.5, 0.0), (2.0, 0.1), (2.5, 0.2))  # factor and addend of HSV's saturation
+_CONTRAST = (0.75, 0.5, 0.4, 0.3, 0.15)  # factor of the distance from the mean
+_ELASTIC = (  # displacement, its sigma, and the move of the affine points, as fractions of the image's side
+    (0.0, 0.0, 0.08),
+    (0.05, 0.2, 0.07),
+    (0.08, 0.06, 0.06),
+    (0.10, 0.04, 0.05),
+    (0.10, 0.03, 0.03),
+)
+_PIXELATE = (0.95, 0.90, 0.85, 0.75, 0.65)  # factor of the resolution
+_JPEG = (80, 65, 58, 50, 40)  # quality
+
+
+def brightness(images: Tensor, keys: Tensor, severity: int) -> Tensor:
+    """Hue and saturation stay if all three channels are scaled alike, so HSV need not be computed."""
+    value = images.amax(1, keepdim=True)
+    brighter = value.add(_BRIGHTNESS[severity - 1]).clamp_(max=1)
+    return torch.where(value > 0, images * (brighter / value), brighter)
+
+
+def saturate(images: Tensor, keys: Tensor, severity: int) -> Tensor:
+    """A channel is value · (1 − saturation · depth), its depth 0 at the largest channel and 1 at the smallest."""
+    factor, addend = _SATURATE[severity - 1]
+    value, least = images.amax(1, keepdim=True), images.amin(1, keepdim=True)
+    spread = value - least
+    # HSV gives a pixel without a hue that of red, and a black one no saturation: it stays black either way.
+    red = torch.tensor((0.0, 1.0, 1.0), device=images.device).view(1, 3, 1, 1)
+    depth = torch.where(spread > 0, (value - images) / spread, red)
+    saturation = torch.where(value > 0, spread / value, 0)
+    return value * (1 - saturation.mul(factor).add_(addend).clamp_(max=1) * depth)
+
+
+def contrast(images: Tensor, keys: Tensor, severity: int) -> Tensor:
+    # Sums of grey levels are exact in float64, whatever order they are added in.
+    mean = images.mean((2, 3), keepdim=True, dtype=torch.float64).float()
+    return torch.lerp(mean, images, _CONTRAST[severity - 1])
+
+
+def elastic_transform(images: Tensor, keys: Tensor, severity: int) -> Tensor:
+    """An affine warp, then one by smoothed noise, each with order-1 interpolation."""
+    scale, sigma, jitter = (fraction * min(images.shape[2:]) for fraction in _ELASTIC[severity - 1])
+    images = affine(images, uniform(keys, (3, 2)).mul_(2).sub_(1).mul_(jitter))
+    if scale == 0:
+        return images
+    noise = uniform(keys, (2, *images.shape[2:]), stream=1).mul_(2).sub_(1)
+    return displaced(images, linear.gaussian(noise, sigma, "symmetric", truncate=3).mul_(scale))
+
+
+def affine(images: Tensor, moves: Tensor) -> Tensor:
+    """Warp images by the affine maps that move three points of each (x, y) by `moves` (N, 3, 2), in pixels.
+
+    The points are corners of a square about the centre, and the border is mirrored (reflect-101). This is OpenCV's
+    warpAffine with exact coordinates: its releases before 5 round them to 1/32 of a pixel.
+    """
+    height, width = images.shape[2:]
+    half = min(height, width) // 3
+    centre = torch.tensor((width // 2, height // 2), dtype=torch.float64, device=images.device)
+    corners = torch.tensor(((1, 1), (1, -1), (-1, -1)), dtype=torch.float64, device=images.device)
+    points = centre + half * corners
+    moved = points + moves.double()
+    # The map back, from moved points to points: what it does to two edges gives its linear part.
+    edges_in = (moved[:, ::2] - moved[:, 1:2]).mT
+    edges_out = (points[::2] - points[1:2]).mT
+    (a, b), (c, d) = (row.unbind(1) for row in edges_in.unbind(1))
+    inverse = torch.stack([d, -b, -c, a], 1).view(-1, 2, 2) / (a * d - b * c)[:, None, None]
+    back = edges_out @ inverse
+    row, column = _grid(images)
+    x, y = column - moved[:, 1, 0, None, None], row - moved[:, 1, 1, None, None]
+    source = [
+        back[:, i, 0, None, None] * x + back[:, i, 1, None, None] * y + points[1, i]
+        for i in (0, 1)
+    ]
+    x, y = (2 * place / max(size - 1, 1) - 1 for place, size in zip(source, (width, height), strict=True))
+    grid = torch.stack([x, y], dim=-1).float()
+    return F.grid_sample(images, grid, padding_mode="reflection", align_corners=True)
+
+
+def displaced(images: Tensor, moves: Tensor) -> Tensor:
+    """Images whose pixel (h, w) is read at (h + dy, w + dx); `moves` (N, 2, H, W) are dx, dy. The border is symmetric."""
+    height, width = images.shape[2:]
+    row, column = _grid(images)
+    x = (column + moves[:, 0]).mul_(2).add_(1).div_(width).sub_(1)
+    y = (row + moves[:, 1]).mul_(2).add_(1).div_(height).sub_(1)
+    return F.grid_sample(images, torch.stack([x, y], dim=-1), padding_mode="reflection", align_corners=False)
+
+
+def _grid(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Row numbers (H, 1) and column numbers (1, W)."""
+    height, width = images.shape[2:]
+    row = torch.arange(height, dtype=images.dtype, device=images.device)
+    column = torch.arange(width, dtype=images.dtype, device=images.device)
+    return row[:, None], column[None, :]
+
+
+def pixelate(images: Tensor, keys: Tensor, severity: int) -> Tensor:
+    """Pillow's BOX resize to a smaller size and back; it rounds to grey levels after the columns, then after the rows."""
+    factor = _PIXELATE[severity - 1]
+    height, width = images.shape[2:]
+    low, narrow = (max(int(size * factor), 1) for size in (height, width))
+    device = images.device
+    rows, columns = linear.box_matrix(height, low, device), linear.box_matrix(width, narrow, device)
+    small = linear.along_columns(to_levels(images), columns).add_(0.5).floor_()
+    small = linear.along_rows(small, rows).add_(0.5).floor_()
+    rows, columns = linear.box_matrix(low, height, device), linear.box_matrix(narrow, width, device)
+    return linear.separable(small, rows, columns).div_(LEVELS)
+
+
+def jpeg_compression(images: Tensor, keys: Tensor, severity: int) -> Tensor:
+    """The round trip through libjpeg, whose settings in torchvision and in Pillow give the same file (4:2:0 chroma)."""
+    levels = to_levels(images).to("cpu", torch.uint8)
+    decoded = [decode_jpeg(encode_jpeg(image, _JPEG[severity - 1])) for image in levels]
+    return torch.stack(decoded).to(images.device, torch.float32).div_(LEVELS)

@@ -1,0 +1,83 @@
+"""Noise in every value of the image, independent of its neighbours.
+
+Each function takes images (N, 3, H, W) in [0, 1] and keys (N,), and returns values that the engine clips and
+truncates to grey levels.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from stressbench.randomness import bits, normal
+from stressbench_suites.corruption.pixels import LEVELS, to_levels
+
+_GAUSSIAN = (0.04, 0.06, 0.08, 0.09, 0.10)  # standard deviation
+_SHOT = (500, 250, 100, 75, 50)  # photons in a white pixel
+_IMPULSE = (0.01, 0.02, 0.03, 0.05, 0.07)  # fraction of values hit
+_SPECKLE = (0.06, 0.10, 0.12, 0.16, 0.20)  # standard deviation, as a fraction of the value
+
+
+def gaussian_noise(images: Tensor, keys: Tensor, severity: int) -> Tensor:
+    return normal(keys, tuple(images.shape[1:])).mul_(_GAUSSIAN[severity - 1]).add_(images)
+
+
+def speckle_noise(images: Tensor, keys: Tensor, severity: int) -> Tensor:
+    return normal(keys, tuple(images.shape[1:])).mul_(_SPECKLE[severity - 1]).add_(1).mul_(images)
+
+
+def impulse_noise(images: Tensor, keys: Tensor, severity: int) -> Tensor:
+    """Values, not pixels, go to black or white, with equal odds."""
+    words = bits(keys, images[0].numel()).view_as(images)
+    hit = round(_IMPULSE[severity - 1] * 2**31)  # half of the fraction, of 2³² words
+    return images.masked_fill(words < hit - 2**31, 0).masked_fill_(words >= 2**31 - hit, 1)
+
+
+def shot_noise(images: Tensor, keys: Tensor, severity: int) -> Tensor:
+    """Poisson(x·c)/c, for images on the grid of grey levels.
+
+    There are only 256 means, and only 256 grey levels that a draw can end at, so one look into an alias table (Walker,
+    1977) gives an exact draw, to 2⁻³² in probability, where inverting the distribution would take a search.
+    """
+    table = _poisson_aliases(_SHOT[severity - 1], images.device)
+    words = bits(keys, images[0].numel()).view_as(images)
+    column = words & 0xFF
+    entry = table[to_levels(images).int().mul_(256).add_(column)]
+    # Of an entry, the upper 24 bits are the odds of staying in the column and the lower 8 the level to leave it for.
+    stays = ((words >> 8) & 0xFFFFFF) < ((entry >> 8) & 0xFFFFFF)
+    return torch.where(stays, column, entry & 0xFF).float().div_(LEVELS)
+
+
+def poisson_levels(photons: int) -> Tensor:
+    """The distribution of Poisson(x·photons)/photons as grey levels: (256, 256) float64, P[level of x, level drawn]."""
+    mean = torch.arange(256, dtype=torch.float64)[:, None] / LEVELS * photons
+    count = torch.arange(2 * photons + 200, dtype=torch.float64)  # beyond, the tails are below 1e-30
+    log_probability = torch.special.xlogy(count, mean) - mean - torch.lgamma(count + 1)
+    drawn = (count / photons).clamp_(max=1).mul_(LEVELS).long()
+    levels = torch.zeros(256, 256, dtype=torch.float64)
+    levels.index_add_(1, drawn, log_probability.exp())
+    return levels / levels.sum(1, keepdim=True)
+
+
+@lru_cache(maxsize=16)
+def _poisson_aliases(photons: int, device: torch.device) -> Tensor:
+    """Alias tables of the 256 distributions of `poisson_levels`, (65536,) int32, packed as `shot_noise` reads them.
+
+    Each step closes one column of every table: the one that lacks most is filled up by the one that has most to spare.
+    """
+    mass = poisson_levels(photons) * 256
+    entries = torch.full_like(mass, 0xFFFFFF00, dtype=torch.int64)
+    entries |= torch.arange(256)  # a column that nothing is poured into keeps to itself
+    closed = torch.zeros_like(mass, dtype=torch.bool)
+    table = torch.arange(256)
+    for _ in range(255):
+        poorest = mass.masked_fill(closed, torch.inf).argmin(1)
+        richest = mass.masked_fill(closed, -torch.inf).argmax(1)
+        odds = mass[table, poorest].clamp(0, 1)
+        stays = (odds * 2**24).round().long().clamp(max=2**24 - 1)
+        entries[table, poorest] = stays << 8 | richest
+        mass[table, richest] -= 1 - odds
+        closed[table, poorest] = True
+    return entries.flatten().to(torch.int32).to(device)

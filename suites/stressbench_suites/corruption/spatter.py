@@ -1,0 +1,1 @@
+def spatter(images, keys, severity): raise NotImplementedError
