@@ -36,7 +36,7 @@ def snow(images: Tensor, keys: Tensor, severity: int) -> Tensor:
         flakes = separable(flakes, rows, columns)
     flakes = truncate(flakes.masked_fill_(flakes < threshold, 0))
     degrees = uniform(keys, (), stream=1).mul(90).sub(135)
-    return snowed(images, move(flakes, degrees, radius, sigma), weight)
+    return snowed(images, truncate(move(flakes, degrees, radius, sigma)), weight)
 
 
 def snowed(images: Tensor, layer: Tensor, weight: float) -> Tensor:
