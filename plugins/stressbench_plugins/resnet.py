@@ -22,26 +22,24 @@ from stressbench_plugins.variants import Variant, large, variants
 class BasicBlock(resnet.BasicBlock):  # type: ignore[misc]  # torchvision is not typed
     """Two 3×3 convolutions and a shortcut; dropout comes before the last convolution."""
 
-    dropout: nn.Module | None = None
+    dropout: nn.Module
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.relu(self.bn1(self.conv1(x)))
-        y = self.bn2(self.conv2(_through(self.dropout, y)))
-        out: Tensor = self.relu(y + _through(self.downsample, x))
-        return out
+        y = self.bn2(self.conv2(self.dropout(y)))
+        return _joined(self, x, y)
 
 
 class Bottleneck(resnet.Bottleneck):  # type: ignore[misc]  # torchvision is not typed
     """1×1, 3×3 and 1×1 convolutions and a shortcut; dropout comes before the last convolution."""
 
-    dropout: nn.Module | None = None
+    dropout: nn.Module
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.relu(self.bn1(self.conv1(x)))
         y = self.relu(self.bn2(self.conv2(y)))
-        y = self.bn3(self.conv3(_through(self.dropout, y)))
-        out: Tensor = self.relu(y + _through(self.downsample, x))
-        return out
+        y = self.bn3(self.conv3(self.dropout(y)))
+        return _joined(self, x, y)
 
 
 class ResNet(resnet.ResNet):  # type: ignore[misc]  # torchvision is not typed
@@ -70,9 +68,8 @@ class ResNet(resnet.ResNet):  # type: ignore[misc]  # torchvision is not typed
             nn.init.kaiming_normal_(self.conv1.weight, mode="fan_out", nonlinearity="relu")
             self.maxpool = nn.Identity()
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
-            if variant.rate is not None:
-                for member in stage:
-                    member.dropout = MCDropout(variant.rate)
+            for member in stage:
+                member.dropout = nn.Identity() if variant.rate is None else MCDropout(variant.rate)
             if variant.temperature is not None:
                 stage.append(Smooth(variant.temperature))
 
@@ -81,9 +78,11 @@ class ResNet(resnet.ResNet):  # type: ignore[misc]  # torchvision is not typed
         return logits
 
 
-def _through(layer: nn.Module | None, x: Tensor) -> Tensor:
-    y: Tensor = x if layer is None else layer(x)
-    return y
+def _joined(block: BasicBlock | Bottleneck, x: Tensor, y: Tensor) -> Tensor:
+    """A block's output from its input x and its last convolution's normalised map y."""
+    shortcut = x if block.downsample is None else block.downsample(x)
+    out: Tensor = block.relu(y + shortcut)
+    return out
 
 
 def _rate(dataset: Dataset) -> float:

@@ -54,7 +54,7 @@ def train(
     from stressbench.spec import parse
     from stressbench.terminal import Screen
 
-    chosen_device = plan._device(device)
+    chosen_device = plan.pick_device(device)
     spec = str(parse(model))
     registry.check_model(spec)
     train_set, held_out = (registry.dataset(dataset, split, data_dir, dataset_name) for split in ("train", "test"))
