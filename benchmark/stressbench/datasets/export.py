@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
-import tempfile
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -112,9 +113,11 @@ def _write_labels(dataset: Dataset, total: int, out: Path) -> None:
 @contextmanager
 def _whole(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Iterator[NDArray[Any]]:
     """A mapped .npy file to fill, which takes its name when the block ends well and vanishes when it does not."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=".partial", dir=path.parent)
-    os.close(handle)
-    scratch = Path(name)
+    needed = math.prod(shape) * dtype.itemsize
+    if needed > shutil.disk_usage(path.parent).free:
+        # A mapped file that finds no room kills the process instead of raising an error.
+        raise UserError(f"{path} needs {needed / 1e6:,.0f} MB, which are not free: make room, or use --limit or --out")
+    scratch = path.with_name(f".{path.stem}-{os.getpid()}.partial")
     try:
         rows = np.lib.format.open_memmap(scratch, mode="w+", dtype=dtype, shape=shape)
         yield rows

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from stressbench.contracts import Archive, Dataset
 from stressbench.datasets.folder import Columns
 from stressbench.datasets.official import CIFAR10_C, LABELS, CorruptionArchive
-from stressbench.datasets.parquet import Rows, check_name, load_folder, rows_of
+from stressbench.datasets.parquet import Rows, check_name, load_folder, offline, rows_of
 from stressbench.datasets.pull import ARCHIVES
 from stressbench.errors import UserError
 from stressbench.home import home
@@ -73,6 +71,7 @@ def _dataset(published: _Published, split: str, data_dir: Path | None, name: str
     Raises `UserError` where the hub is out of reach and the set not in its cache, for a faulty folder (see
     `folder.py`), and for a `name` without a `data_dir`.
     """
+    called = published.name if name is None else check_name(name)
     if data_dir is not None:
         rows = load_folder(data_dir, split, published.columns, published.classes)
     elif name is not None:
@@ -81,7 +80,7 @@ def _dataset(published: _Published, split: str, data_dir: Path | None, name: str
         rows = _from_hub(published, split)
     whole = len(rows.images) == _ROWS[split] and rows.images.size == _SIZE and rows.images.all_png()
     return Dataset(
-        name=published.name if name is None else check_name(name),
+        name=called,
         split=split,
         images=rows.images,
         labels=rows.labels,
@@ -118,7 +117,7 @@ def _from_hub(published: _Published, split: str) -> Rows:
         if unreachable is None:
             table = load_dataset(repository, split=split)
         else:
-            with _offline():
+            with offline():
                 table = load_dataset(repository, split=split)
     except Exception as error:  # whatever the hub's client raises, the way out is the same
         why = unreachable or f"{type(error).__name__}: {error}"
@@ -141,16 +140,3 @@ def _unreachable(repository: str) -> str | None:
     except Exception as error:  # no name resolution, no route, a proxy's page, the hub's own trouble
         return f"{type(error).__name__}: {error}".rstrip(": ")
     return None
-
-
-@contextmanager
-def _offline() -> Iterator[None]:
-    """The library's offline mode, in which it looks into its cache at once."""
-    import datasets
-
-    before = datasets.config.HF_HUB_OFFLINE
-    datasets.config.HF_HUB_OFFLINE = True
-    try:
-        yield
-    finally:
-        datasets.config.HF_HUB_OFFLINE = before

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 import json
+import shutil
 import tarfile
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,12 +112,12 @@ def _fetch(archive: PublishedArchive, tar: Path, url: str, screen: Screen) -> No
 
 def _unpack(archive: PublishedArchive, tar: Path, folder: Path, screen: Screen) -> None:
     """Unpack beside `folder`, write the checksums, and move the whole into place."""
-    with tempfile.TemporaryDirectory(prefix=f".{archive.folder}-", dir=folder.parent) as scratch:
-        inside = Path(scratch) / "unpacked"
-        inside.mkdir()
-        _extract(tar, inside, screen)
+    scratch = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(scratch, ignore_errors=True)  # of a process that was killed; the lock says that none is at work
+    try:
+        _extract(tar, scratch, screen)
         # Files at the top of the tar would do as well as files in a folder of its name.
-        root = inside / archive.folder if (inside / archive.folder).is_dir() else inside
+        root = scratch / archive.folder if (scratch / archive.folder).is_dir() else scratch
         missing = [n for n in archive.names if not (root / f"{n}.npy").is_file()]
         if missing:
             raise UserError(f"{tar} holds no {archive.folder}/{missing[0]}.npy: it is not the published set")
@@ -125,9 +125,12 @@ def _unpack(archive: PublishedArchive, tar: Path, folder: Path, screen: Screen) 
         text = json.dumps({"archive": archive.tar, "md5": archive.md5, "files": files}, indent=2)
         (root / CHECKSUMS).write_text(text + "\n", encoding="utf-8")
         root.rename(folder)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _extract(tar: Path, into: Path, screen: Screen) -> None:
+    into.mkdir()
     try:
         with tarfile.open(tar, mode="r:") as file:
             members = file.getmembers()

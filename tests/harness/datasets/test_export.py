@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,13 @@ def test_nothing_half_written(memory: Any, tmp_path: Path) -> None:
     suite.broken_at = 4
     with pytest.raises(KeyboardInterrupt):
         corrupt(memory(7), suite, ["shift"], tmp_path, Screen())
+    assert [p.name for p in tmp_path.iterdir()] == ["labels.npy"]
+
+
+def test_too_little_room(memory: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(999, 0, 999))
+    with pytest.raises(UserError, match=r"shift\.npy needs 0 MB, which are not free"):
+        corrupt(memory(7), Stub(), ["shift"], tmp_path, Screen())
     assert [p.name for p in tmp_path.iterdir()] == ["labels.npy"]
 
 

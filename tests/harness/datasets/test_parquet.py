@@ -160,6 +160,11 @@ def test_writes_only_to_the_store(folder: Path, home: Path, tmp_path: Path) -> N
     assert [p.name for p in home.iterdir()] == ["cache"]
 
 
+def test_no_network_is_asked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datasets.load.get_session", lambda: pytest.fail("a request was made"))
+    load(folder)
+
+
 @pytest.mark.parametrize("name", ["with [brackets] and *", ".hidden"])
 def test_odd_folder_names(folder: Path, name: str) -> None:
     odd = folder.rename(folder.parent / name)
@@ -210,7 +215,7 @@ def test_words_that_are_missing(folder: Path) -> None:
         parquet("test", folder, None)
 
 
-@pytest.mark.parametrize("name", ["cifar10", "CIFAR-10", "cifar_100", "digits"])
+@pytest.mark.parametrize("name", ["cifar10", "CIFAR-10", "Cifar.10", "cifar_100", "digits"])
 def test_names_of_published_sets(folder: Path, name: str) -> None:
     with pytest.raises(UserError, match="stands for the published images"):
         parquet("test", folder, name)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 
 from stressbench.datasets import download, pull
 from stressbench.datasets.official import CorruptionArchive
@@ -174,6 +175,18 @@ def test_ctrl_c_keeps_what_came(fetch: Any, server: Any, tmp_path: Path, monkeyp
         pull.pull("x-c", Impatient(), tmp_path / "data", server.url)
     assert part.read_bytes() == server.content[:1000]
     fetch()
+
+
+def test_left_by_a_killed_process(fetch: Any, tmp_path: Path) -> None:
+    (tmp_path / "data" / ".X-C.partial" / "X-C").mkdir(parents=True)
+    fetch()
+    assert left(tmp_path / "data") == ["X-C"]
+
+
+def test_two_at_once(fetch: Any, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    with FileLock(tmp_path / "data" / ".X-C.tar.lock"), pytest.raises(UserError, match="another process"):
+        fetch()
 
 
 def test_ctrl_c_while_unpacking(fetch: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
