@@ -80,8 +80,14 @@ def test_pull(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "not a web address" in capsys.readouterr().err
 
 
-def test_help_imports_nothing_heavy() -> None:
-    heavy = ("torch", "numpy", "datasets", "pyarrow", "rich", "PIL", "filelock")
-    code = f"import stressbench.cli.data, sys; print([m for m in {heavy} if m in sys.modules])"
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        ("cli.data", ("torch", "numpy", "datasets", "pyarrow", "rich", "PIL", "filelock")),
+        ("datasets.pull", ("torch", "numpy", "datasets", "pyarrow", "rich", "PIL")),
+    ],
+)
+def test_nothing_heavy_is_imported(module: str, heavy: tuple[str, ...]) -> None:
+    code = f"import stressbench.{module}, sys; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -27,7 +27,7 @@ def pull(name: str, data_dir: Path | None, url: str | None) -> None:
 
 @data.command()
 @click.option("--dataset", required=True, help="The clean images.")
-@click.option("--corruption", "corruptions", multiple=True, help="Which; may be repeated [default: all of the suite].")
+@click.option("--corruption", "corruptions", multiple=True, help="Only this one; may be repeated.")
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="The folder to write to.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first so many images.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)

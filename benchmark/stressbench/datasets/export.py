@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 from stressbench.contracts import Batch, Condition, Dataset, Suite
-from stressbench.datasets.official import LABELS, SEVERITIES, map_npy
+from stressbench.datasets.checksums import LABELS
+from stressbench.datasets.official import SEVERITIES, map_npy
 from stressbench.datasets.resident import to_float
 from stressbench.errors import UserError, did_you_mean
 from stressbench.randomness import derive, image_keys

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stressbench.contracts import Archive, Dataset
+from stressbench.datasets.checksums import CIFAR10_C, LABELS
 from stressbench.datasets.folder import Columns
-from stressbench.datasets.official import CIFAR10_C, LABELS, CorruptionArchive
+from stressbench.datasets.official import CorruptionArchive
 from stressbench.datasets.parquet import Rows, check_name, load_folder, offline, rows_of
 from stressbench.datasets.pull import ARCHIVES
 from stressbench.errors import UserError

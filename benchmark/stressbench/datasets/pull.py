@@ -11,8 +11,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from stressbench.datasets.checksums import CHECKSUMS, CIFAR10_C, md5
 from stressbench.datasets.download import disk_full, download
-from stressbench.datasets.official import CHECKSUMS, CIFAR10_C, md5
 from stressbench.errors import UserError, did_you_mean
 from stressbench.home import home
 from stressbench.terminal import Screen

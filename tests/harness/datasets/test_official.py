@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from stressbench.contracts import Archive
-from stressbench.datasets.official import CHECKSUMS, CIFAR10_C, CorruptionArchive
+from stressbench.datasets.checksums import CHECKSUMS, CIFAR10_C
+from stressbench.datasets.official import CorruptionArchive
 from stressbench.errors import UserError
 
 M = 4
