@@ -90,7 +90,7 @@ def draw(keys: Tensor, index: int) -> Iterator[None]:
     torch's own generators are seeded too, for modules that know nothing of this file; what those draw depends on the
     batch's first image and so on the batch size. The caller restores them (`torch.random.fork_rng`).
     """
-    keys = _mix64(keys + (index + 1) * _signed(_GOLDEN_64, 64))
+    keys = _mix64(keys + _signed((index + 1) * _GOLDEN_64, 64))
     torch.manual_seed(int(keys[0]) & (2**63 - 1))
     token = _current.set(_Stream(keys))
     try:

@@ -53,4 +53,4 @@ def slug(text: str) -> str:
     """A readable name for a file or a folder; different texts give different names, and no name leaves its folder."""
     # Bounded, because file systems stop at 255 bytes and a spec does not; the digest keeps what was changed apart.
     safe = re.sub(r"[^A-Za-z0-9._=-]+", "-", text).strip("-.")[:80]
-    return safe if safe == text else f"{safe}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    return safe if safe and safe == text else f"{safe or 'empty'}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"

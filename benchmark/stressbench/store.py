@@ -81,7 +81,7 @@ class Store:
         if not path.exists():
             return None
         try:
-            table = pq.read_table(path, partitioning=None)
+            table = pq.read_table(path, partitioning=None, page_checksum_verification=True)
             meta = json.loads(table.schema.metadata[_META])
             frame = table.to_pandas()
         except (OSError, ValueError, KeyError, TypeError, pyarrow.ArrowException) as error:
@@ -100,7 +100,7 @@ class Store:
         meta = {"run": self._digest, "condition": dict(condition), "seconds": seconds}
         table = pyarrow.table(dict(columns)).replace_schema_metadata({_META: json.dumps(meta)})
         buffer = pyarrow.BufferOutputStream()
-        pq.write_table(table, buffer)
+        pq.write_table(table, buffer, write_page_checksum=True)
         with writing(self.folder):
             replace(self.path(condition), buffer.getvalue().to_pybytes())
 

@@ -1,0 +1,143 @@
+"""A model's draws: their mean, what they do not depend on, and models that fail."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from stressbench import randomness, registry
+from stressbench.contracts import Dataset
+from stressbench.datasets.digits import digits
+from stressbench.errors import UserError
+from stressbench.predict import Predictor
+from tiny_models import Dropped, Tiny, Wrong
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Dataset:
+    return digits("test")
+
+
+@pytest.fixture(scope="module")
+def images(dataset: Dataset) -> Tensor:
+    return dataset.images.read(0, 12) / 255
+
+
+KEYS = randomness.image_keys(randomness.derive(0), torch.arange(12))
+
+
+def predictor(module: nn.Module, draws: int = 1, stochastic: bool = False, chunk: int = 100) -> Predictor:
+    return Predictor(module, registry.find("models", "tiny"), 10, draws, stochastic, "float32", chunk)
+
+
+def test_a_deterministic_model_gives_its_log_softmax(dataset: Dataset, images: Tensor) -> None:
+    module = Tiny(dataset)
+    ours = predictor(module)(images, KEYS)
+    assert ours.shape == (1, 12, 10)
+    torch.testing.assert_close(ours[0], module(images).log_softmax(-1))
+
+
+@pytest.mark.parametrize("chunk", [1, 5, 12])
+def test_draws_follow_the_images_whatever_the_chunk(dataset: Dataset, images: Tensor, chunk: int) -> None:
+    module = Dropped(dataset)
+    whole = predictor(module, 4, True)(images, KEYS)
+    torch.testing.assert_close(predictor(module, 4, True, chunk)(images, KEYS), whole)
+    torch.testing.assert_close(predictor(module, 4, True)(images[3:5], KEYS[3:5]), whole[:, 3:5])
+    # Draws differ, and more draws begin with the same ones, so that a curve over their number costs nothing.
+    assert not torch.allclose(whole[0], whole[1])
+    torch.testing.assert_close(predictor(module, 2, True)(images, KEYS), whole[:2])
+
+
+def test_frames_of_a_sequence_have_draws_of_their_own(dataset: Dataset, images: Tensor) -> None:
+    still = images[:4].unsqueeze(1).expand(4, 3, *images.shape[1:])
+    ours = predictor(Dropped(dataset), 2, True, chunk=5)(still, KEYS[:4])
+    assert ours.shape == (2, 4, 3, 10)
+    assert not torch.allclose(ours[:, :, 0], ours[:, :, 1])
+    plain = predictor(Tiny(dataset))(still, KEYS[:4])
+    torch.testing.assert_close(plain[0, :, 2], Tiny(dataset)(images[:4]).log_softmax(-1))
+
+
+def test_a_module_that_knows_only_torchs_generator_is_reproducible(images: Tensor) -> None:
+    class Plain(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return nn.functional.dropout(x.flatten(1)[:, 500:510], 0.5, training=True)
+
+    before = torch.get_rng_state()
+    first, second = (predictor(Plain(), 3, True)(images, KEYS) for _ in range(2))
+    assert torch.equal(first, second)
+    assert not torch.equal(first[0], first[1])
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_sampler_is_asked_once_for_all_draws(images: Tensor) -> None:
+    class Members(nn.Module):
+        def draws(self, x: Tensor, n: int) -> Tensor:
+            return torch.stack([x.flatten(1)[:, :10] * (s + 1) for s in range(n)])
+
+    ours = predictor(Members(), 3, True)(images, KEYS)
+    torch.testing.assert_close(ours[2], (images.flatten(1)[:, :10] * 3).log_softmax(-1))
+
+    class TooFew(Members):
+        def draws(self, x: Tensor, n: int) -> Tensor:
+            return super().draws(x, n)[:1]
+
+    with pytest.raises(UserError, match="gave 1 draws; it was asked for 3"):
+        predictor(TooFew(), 3, True)(images, KEYS)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ("shape", r"returned shape \(12, 9\) for 12 images of 10 classes; it must return logits \(12, 10\)"),
+        ("nan", "NaN or infinite logits for 1 of 12 images"),
+        ("list", "returned a list"),
+        ("raise", "RuntimeError: the flux capacitor is empty"),
+    ],
+)
+def test_a_model_that_fails_is_named_in_a_line(images: Tensor, answer: str, words: str) -> None:
+    with pytest.raises(UserError, match=f"^model 'tiny' of tiny-models 1.0.*{words}"):
+        predictor(Wrong(10, answer))(images, KEYS)
+
+
+def test_running_out_of_memory_halves_the_chunk_for_good(dataset: Dataset, images: Tensor) -> None:
+    sizes = []
+
+    class Large(Tiny):
+        def forward(self, x: Tensor) -> Tensor:
+            sizes.append(len(x))
+            if len(x) > 3:
+                raise torch.OutOfMemoryError("too large")
+            return super().forward(x)
+
+    ours = predictor(Large(dataset))
+    torch.testing.assert_close(ours(images, KEYS), predictor(Tiny(dataset))(images, KEYS))
+    assert sizes == [12, 6, 3, 3, 3, 3]
+    ours(images, KEYS)
+    assert sizes[6:] == [3, 3, 3, 3]
+
+
+def test_no_memory_for_one_image_is_an_error(images: Tensor) -> None:
+    class Larger(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            raise torch.OutOfMemoryError("too large")
+
+    with pytest.raises(UserError, match="too little memory"):
+        predictor(Larger())(images, KEYS)
+
+
+def test_the_model_is_in_eval_mode(images: Tensor) -> None:
+    module = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(images[0].numel()), nn.Linear(images[0].numel(), 10))
+    ours = predictor(module.train())(images, KEYS)
+    torch.testing.assert_close(predictor(module)(images[:1], KEYS[:1])[:, 0], ours[:, 0])
+
+
+def test_bfloat16_is_near_float32(dataset: Dataset, images: Tensor) -> None:
+    low = Predictor(Tiny(dataset), registry.find("models", "tiny"), 10, 1, False, "bfloat16", 100)(images, KEYS)
+    exact = predictor(Tiny(dataset))(images, KEYS)
+    assert low.dtype == torch.float32
+    assert not torch.equal(low, exact)
+    torch.testing.assert_close(low.exp(), exact.exp(), atol=0.05, rtol=0)
+    assert math.isclose(float(low.exp().sum(-1).mean()), 1, abs_tol=1e-5)

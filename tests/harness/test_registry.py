@@ -1,0 +1,141 @@
+"""Plugins: found by name, loaded only when asked for, and told about in a line when they are at fault."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from conftest import write_distribution
+from stressbench import registry
+from stressbench.contracts import Dataset
+from stressbench.errors import UserError
+
+SOURCE = """
+from __future__ import annotations
+from typing import TYPE_CHECKING, Literal
+from torch import nn
+
+if TYPE_CHECKING:
+    from stressbench.contracts import Dataset
+
+
+def build(dataset: Dataset, width: int = 4, rate: float | None = None, mode: Literal["a", "b"] = "a",
+          names: tuple[str, ...] = (), wide: bool = False, plain=3) -> nn.Module:
+    module = nn.Flatten()
+    module.given = dict(width=width, rate=rate, mode=mode, names=names, wide=wide, plain=plain)
+    return module
+
+
+def wrap(dataset: Dataset, argument: str, rate: float = 0.5) -> nn.Module:
+    module = nn.Flatten()
+    module.given = (argument, rate)
+    return module
+"""
+
+
+@pytest.fixture
+def dataset() -> Dataset:
+    class NoImages:
+        def __len__(self) -> int:
+            return 0
+
+        def read(self, start: int, stop: int) -> torch.Tensor:
+            return torch.empty(0, 3, 8, 8, dtype=torch.uint8)
+
+    return Dataset("none", "test", NoImages(), torch.empty(0, dtype=torch.int64), 3, (8, 8))
+
+
+@pytest.fixture
+def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "typed_plugin.py").write_text(SOURCE)
+    points = {"typed": "typed_plugin:build", "wrap": "typed_plugin:wrap", "tiny": "typed_plugin:build"}
+    write_distribution(tmp_path, "typed-plugin", {"stressbench.models": points})
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "typed_plugin", raising=False)
+    return tmp_path
+
+
+def test_ours_are_found_by_name() -> None:
+    entry = registry.find("models", "resnet18-smooth")
+    assert (entry.name, entry.distribution) == ("resnet18-smooth", "stressbench")
+    assert [e.name for e in registry.entries("datasets")] == ["cifar10", "cifar100", "digits", "parquet"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "typo", "meant"),
+    [
+        ("models", "resnet18-smoth", "resnet18-smooth"),
+        ("suites", "coruption", "corruption"),
+        ("datasets", "cifar", "cifar10"),
+    ],
+)
+def test_a_typo_gets_a_suggestion(kind: str, typo: str, meant: str) -> None:
+    with pytest.raises(UserError, match=f"called '{typo}'.*did you mean '{meant}'"):
+        registry.find(kind, typo)
+
+
+def test_options_are_typed_by_the_signature(plugin: Path, dataset: Dataset) -> None:
+    module = registry.model("typed,width=7,rate=0.25,mode=b,names=x+y,wide=true,plain=5", dataset)
+    assert module.given == {"width": 7, "rate": 0.25, "mode": "b", "names": ("x", "y"), "wide": True, "plain": 5}
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ("typed,widht=3", ["no option 'widht'", "did you mean 'width'", "width, rate, mode"]),
+        ("typed,width=3.5", ["'width'", "'3.5'", "integer"]),
+        ("typed,mode=c", ["'mode'", "'c'", "'a' or 'b'"]),
+        ("typed,dataset=x", ["no option 'dataset'"]),
+        ("typed:inner", ["write typed"]),
+        ("wrap", ["write wrap:SOMETHING"]),
+        ("resnet18,rate=0.1", ["no option 'rate'", "none"]),
+    ],
+)
+def test_a_wrong_option_lists_the_right_ones(plugin: Path, spec: str, words: list[str]) -> None:
+    with pytest.raises(UserError) as error:
+        registry.check_model(spec)
+    assert "\n" not in str(error.value)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_the_part_after_the_colon_is_the_argument(plugin: Path, dataset: Dataset) -> None:
+    assert registry.model("wrap:typed-thing,rate=0.1", dataset).given == ("typed-thing", 0.1)
+
+
+def test_a_name_that_two_distributions_offer_is_refused_until_one_is_picked(plugin: Path) -> None:
+    with pytest.raises(UserError, match=r"tiny-models/tiny or typed-plugin/tiny|typed-plugin/tiny or tiny-models/tiny"):
+        registry.find("models", "tiny")
+    assert registry.find("models", "typed-plugin/tiny").distribution == "typed-plugin"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("not-importable", ["model 'not-importable' of tiny-models 1.0", "no_such_module"]),
+        ("not-callable", ["tiny-models 1.0", "is a int, not a callable"]),
+        ("unbuildable", ["tiny-models 1.0", "ValueError: no such checkpoint"]),
+        ("not-a-module", ["tiny-models 1.0", "returned a int", "Module"]),
+    ],
+)
+def test_a_faulty_plugin_is_named_and_takes_none_down(name: str, words: list[str], dataset: Dataset) -> None:
+    with pytest.raises(UserError) as error:
+        registry.model(name, dataset)
+    for word in words:
+        assert word in str(error.value)
+    assert registry.model("tiny", dataset) is not None
+
+
+def test_listing_imports_nothing_heavy(bench: object) -> None:
+    code = (
+        "import sys; from stressbench.cli import cli; cli.main(['list'], standalone_mode=False);"
+        "print([m for m in ('torch', 'pandas', 'numpy', 'rich', 'pydantic', 'tiny_models') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+    for name in ("resnet18-smooth", "corruption", "digits", "not-importable"):
+        assert name in done.stdout
