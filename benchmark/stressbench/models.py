@@ -10,7 +10,6 @@ from torch import nn
 
 from stressbench import registry, weights
 from stressbench.contracts import Dataset
-from stressbench.errors import UserError
 from stressbench.registry import Entry
 from stressbench.spec import Spec
 
@@ -34,9 +33,8 @@ def ready(
 ) -> Ready:
     """Build a model and give it weights: from `file`, else the store, else as its plugin made them.
 
-    `train`, given a function that builds the module anew, makes the store's file where it is missing; it is called for
-    the embedded dataset alone.
-    Raises `UserError` for weights that are missing or do not fit.
+    Where the store has none, `train` gets a function that builds the module anew and must leave them there, or refuse.
+    Raises `UserError` for weights that do not fit.
     """
     entry = registry.find("models", spec.name)
     module = registry.model(str(spec), dataset)
@@ -47,12 +45,6 @@ def ready(
     elif getattr(module, "untrained", False):
         stored = weights.stored(dataset.name, str(spec), seed=0)
         if not stored.exists():
-            if not dataset.embedded:
-                raise UserError(
-                    f"{spec} has no weights for {dataset.name}: train them with "
-                    f"`bench train --model {spec} --dataset …` and the same dataset options, "
-                    "or give a file with --weights"
-                )
             train(spec, lambda: registry.model(str(spec), dataset))
         weights.load(module, stored)
         source = "trained here, seed 0"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -37,6 +38,11 @@ def run(words: Words, out: Path, fresh: bool, screen: Screen) -> Iterator[tuple[
         )
 
     def train(spec: Spec, build: Callable[[], nn.Module]) -> None:
+        if not dataset.embedded:
+            raise UserError(
+                f"{spec} has no weights for {dataset.name}: train it with `{_train_command(words, spec)}`, "
+                "or give a file with --weights"
+            )
         screen.note(f"{spec} has no weights for {dataset.name} yet: training it, this once")
         train_set = registry.dataset(words.dataset, "train", words.data_dir, words.dataset_name)
         with screen.training(f"training {spec}") as report:
@@ -58,3 +64,9 @@ def run(words: Words, out: Path, fresh: bool, screen: Screen) -> Iterator[tuple[
         except KeyboardInterrupt as error:
             kept = f"what was finished is in {folder}, and " if folder else ""
             raise Interrupted(f"interrupted: {kept}the same command goes on from there") from error
+
+
+def _train_command(words: Words, spec: Spec) -> str:
+    options = {"model": spec, "dataset": words.dataset, "data-dir": words.data_dir, "dataset-name": words.dataset_name}
+    given = [part for name, value in options.items() if value is not None for part in (f"--{name}", str(value))]
+    return shlex.join(["bench", "train", *given])

@@ -12,7 +12,7 @@ import click
 Advance = Callable[[int, str], None]  # how many more are done, and what is at work
 Report = Callable[[int, int, float], None]  # a training loop's steps done, steps in all, and loss
 
-_QUIET = 5.0  # seconds between plain progress lines
+_QUIET = 10.0  # seconds between plain progress lines
 
 
 class Screen:
@@ -65,7 +65,7 @@ class Screen:
 
             def advance(count: int, label: str) -> None:
                 speed = progress.tasks[0].speed
-                progress.update(task, advance=count, label=label, rate=f"{speed:,.0f} {unit}/s" if speed else "")
+                progress.update(task, advance=count, label=label, rate=_speed(speed, unit) if speed else "")
 
             yield advance
 
@@ -83,6 +83,10 @@ class Screen:
             last = now
             rate = done / max(now - started, 1e-9)
             left = f"{(total - done) / rate:,.0f} s left"
-            click.echo(f"{title}: {done:,} of {total:,} {unit}, {rate:,.0f}/s, {left} ({label})", err=True)
+            click.echo(f"{title}: {done:,} of {total:,} {unit}, {_speed(rate, unit)}, {left} ({label})", err=True)
 
         yield advance
+
+
+def _speed(rate: float, unit: str) -> str:
+    return f"{rate:,.{0 if rate >= 10 else 1}f} {unit}/s"

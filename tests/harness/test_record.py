@@ -1,0 +1,101 @@
+"""The record as a file: it comes back as it was, and what is not a record is refused in a line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stressbench import record
+from stressbench.errors import UserError
+
+FIELDS: dict[str, Any] = {
+    "schema_version": 1,
+    "created": "2026-01-02T03:04:05Z",
+    "suite": {
+        "name": "corruption", "version": "1.1", "distribution": "stressbench", "distribution_version": "0.1.0",
+        "options": {}, "baseline": None,
+    },
+    "dataset": {
+        "name": "digits", "split": "test", "n": 3, "fingerprint": "sha256:" + "a" * 64, "altered": False,
+        "stress": "generated", "stress_verified": None,
+    },
+    "model": {
+        "spec": "tiny", "distribution": "tiny-models", "version": "1.0", "parameters": 12, "stochastic": False,
+        "weights_checksum": "sha256:" + "b" * 64, "weights_source": "the plugin's own",
+    },
+    "draws": 1, "seed": 0, "precision": "float32", "batch_size": 100, "device": "cpu",
+    "environment": {
+        "stressbench": "0.1.0", "commit": None, "python": "3.11.7", "packages": {"torch": "2.9.0"},
+        "platform": "Linux x86_64", "device": "x86_64",
+    },
+    "timing": {"seconds": 1.5, "images_per_second": 100.0},
+    "metrics": {"clean_error": 0.25, "mCE": None},
+    "conditions": [{"condition": {"corruption": "none", "severity": 0}, "n": 3, "metrics": {"error": 0.25}}],
+}  # fmt: skip
+
+
+def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "record.json").write_text(json.dumps(FIELDS))
+    loaded = record.load(tmp_path)
+    assert json.loads(loaded.to_json()) == FIELDS
+    (tmp_path / "copy.json").write_text(loaded.to_json())
+    assert record.load(tmp_path / "copy.json") == loaded
+
+
+def with_field(path: str, value: object) -> dict[str, Any]:
+    fields = json.loads(json.dumps(FIELDS))
+    *parents, last = path.split(".")
+    part = fields
+    for parent in parents:
+        part = part[int(parent) if parent.isdigit() else parent]
+    part[last] = value
+    return fields
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("", "is not a record"),
+        ("[1, 2", "is not a record"),
+        ("[]", "no schema_version"),
+        ("{}", "no schema_version"),
+        ('{"schema_version": true}', "no schema_version"),
+        ('{"schema_version": 2}', "schema version 2, newer than this stressbench reads"),
+        ('{"schema_version": 1, "schema_version": 1}', "a key twice"),
+        ('{"schema_version": 1, "seed": NaN}', "NaN"),
+        ("[" * 100_000, "is not a record"),
+        (json.dumps(with_field("metrics.clean_error", "0.2 %")), "metrics.clean_error"),
+        (json.dumps(with_field("metrics.clean_error", 1e999)), "Infinity"),
+        (json.dumps(with_field("dataset.fingerprint", "sha256:../../x")), "dataset.fingerprint"),
+        (json.dumps(with_field("dataset.stress", "invented")), "dataset.stress"),
+        (json.dumps(with_field("draws", 0)), "draws"),
+        (json.dumps(with_field("extra", 0)), "extra"),
+        (json.dumps(with_field("conditions", [])), "conditions"),
+    ],
+)
+def test_what_is_not_a_record_is_refused_in_a_line(tmp_path: Path, content: str, words: str) -> None:
+    path = tmp_path / "file.json"
+    path.write_text(content)
+    with pytest.raises(UserError, match=words) as error:
+        record.load(path)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_that_is_not_there_or_not_text(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="does not exist"):
+        record.load(tmp_path)
+    (tmp_path / "record.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="is not a record"):
+        record.load(tmp_path)
+
+
+def test_a_huge_file_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "huge.json"
+    with path.open("wb") as file:
+        file.truncate(200 * 2**20)
+    with pytest.raises(UserError, match="200 MB"):
+        record.load(path)
