@@ -76,7 +76,10 @@ def check(record: Record, where: str) -> Suite:
             "installed: run it again"
         )
     conditions = [row.condition for row in record.conditions]
-    again = suite.aggregate(conditions, [row.metrics for row in record.conditions], record.suite.baseline)
+    try:
+        again = suite.aggregate(conditions, [row.metrics for row in record.conditions], record.suite.baseline)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{where}: its conditions are not those of the {suite.name} suite: run it again") from error
     for name in sorted(again.keys() | record.metrics.keys()):
         if name not in again or name not in record.metrics:
             raise UserError(f"{where}: metrics.{name} is not what the {suite.name} suite has: do not edit records")

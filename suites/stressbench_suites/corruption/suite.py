@@ -9,6 +9,7 @@ import csv
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -138,7 +139,7 @@ class CorruptionSuite(Suite):
         """
         ours = {_cell(condition): row for condition, row in zip(conditions, rows, strict=True)}
         theirs = {_cell(row.condition): row.metrics for row in baseline.conditions} if baseline else {}
-        result: Metrics = {f"clean_{name}": ours[_CLEAN][name] for name in ("error", "nll", "ece")}
+        result: Metrics = {f"clean_{name}": ours.get(_CLEAN, {}).get(name) for name in ("error", "nll", "ece")}
         for name in ("error", "nll", "ece"):
             result[f"mean_{name}"] = _mean([ours.get((c, s), {}).get(name) for c in CORRUPTIONS for s in SEVERITIES])
         for name, summed in _NORMALISED.items():
@@ -202,4 +203,4 @@ def _ratio(
 
 def _mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
-    return sum(known) / len(known) if len(known) == len(values) else None
+    return fmean(known) if len(known) == len(values) else None
