@@ -216,15 +216,41 @@ def test_fewer_epochs_keep_the_shape() -> None:
 
 
 def test_a_dataset_decides_what_a_recipe_is(train_set: Dataset) -> None:
-    photos = replace(train_set, embedded=False)
-    assert training.recipe_for(train_set) == recipes.EMBEDDED
-    assert not training.recipe_for(train_set).flip
-    assert not training.recipe_for(train_set, "paper").flip
-    assert training.recipe_for(photos, "fast") == recipes.FAST
-    assert training.recipe_for(photos, "paper") == recipes.PAPER
-    assert training.recipe_for(replace(photos, image_size=(224, 224)), "paper") == recipes.PAPER_LARGE
+    photos, net = replace(train_set, embedded=False), Small()
+    assert training.recipe_for(net, train_set).name == "fast"
+    assert not training.recipe_for(net, train_set).flip
+    assert not training.recipe_for(net, train_set, "paper").flip
+    assert training.recipe_for(net, photos, "fast") == recipes.FAST
+    assert training.recipe_for(net, photos, "paper") == recipes.PAPER
+    assert training.recipe_for(net, replace(photos, image_size=(224, 224)), "paper") == recipes.PAPER_LARGE
     with pytest.raises(UserError, match="did you mean 'paper'"):
-        training.recipe_for(photos, "papr")
+        training.recipe_for(net, photos, "papr")
+
+
+@pytest.mark.parametrize(("budget", "epochs"), [(0.2, 1), (2.6, 3), (50, recipes.EMBEDDED_MOST_EPOCHS)])
+def test_the_dearer_a_network_the_fewer_epochs_it_has_on_the_embedded_set(
+    train_set: Dataset, monkeypatch: pytest.MonkeyPatch, budget: float, epochs: int
+) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Dropout())
+    # A multiplication and an addition for each position, tap, and channel in and out, in every image.
+    work = 2 * (32 * 32) * (3 * 3) * (3 * 8) * 1597
+    monkeypatch.setattr(recipes, "EMBEDDED_WORK", budget * work)
+    before = torch.get_rng_state()
+    assert training.recipe_for(net, train_set) == recipes.EMBEDDED.with_epochs(epochs)
+    assert net.training
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_clipping_bounds_a_step(train_set: Dataset) -> None:
+    few, moved = first(train_set, 64), []
+    plain = replace(QUICK, epochs=1, batch_size=64, warmup=0, momentum=0, nesterov=False, weight_decay=0)
+    for clip in (0.01, 1e9):
+        module, start = training.fresh(Small, 0), training.fresh(Small, 0)
+        training.train(module, few, replace(plain, learning_rate=1.0, clip=clip), 0, CPU, silent)
+        pairs = zip(module.parameters(), start.parameters(), strict=True)
+        moved.append(torch.cat([(a - b).flatten() for a, b in pairs]).norm().item())
+    assert moved[0] == pytest.approx(0.005, rel=1e-3)  # the one step is at half of the cycle
+    assert moved[1] > 10 * moved[0]
 
 
 def test_the_command_offers_the_recipes_that_there_are() -> None:
@@ -240,7 +266,9 @@ def test_training_leaves_a_file_that_says_how_it_was_made(
 ) -> None:
     monkeypatch.setenv("STRESSBENCH_HOME", str(tmp_path))
     few, one = first(train_set, 128), replace(QUICK, epochs=1)
-    path, result = training.train_and_store("small,x=1", Small, few, one, 5, CPU, silent, first(test_set, 20))
+    path, result = training.train_and_store(
+        "small,x=1", training.fresh(Small, 5), few, one, 5, CPU, silent, first(test_set, 20)
+    )
     assert path == weights.stored("digits", "small,x=1", 5)
     told = weights.metadata(path)
     assert {k: told[k] for k in ("model", "dataset", "split", "seed", "recipe", "epochs", "flip")} == {
@@ -265,7 +293,7 @@ def test_the_embedded_recipe_is_used_on_the_spot(
     monkeypatch.setenv("STRESSBENCH_HOME", str(tmp_path))
     path = training.train_embedded("small", Small, first(train_set, 64), CPU, silent)
     assert path == weights.stored("digits", "small", 0)
-    assert weights.metadata(path)["epochs"] == str(recipes.EMBEDDED.epochs)
+    assert weights.metadata(path)["epochs"] == str(recipes.EMBEDDED_MOST_EPOCHS)
     assert "accuracy" not in weights.metadata(path)
 
 

@@ -63,14 +63,14 @@ def train(
         raise UserError(
             f"{spec} has weights for {train_set.name} and seed {seed} ({path}): give --fresh to replace them"
         )
-    chosen = training.recipe_for(train_set, recipe)
+    module = training.fresh(partial(registry.model, spec, train_set), seed)
+    chosen = training.recipe_for(module, train_set, recipe)
     if epochs is not None:
         chosen = chosen.with_epochs(epochs)
     if learning_rate is not None:
         chosen = replace(chosen, learning_rate=learning_rate)
     if flip is not None:
         chosen = replace(chosen, flip=flip)
-    build = partial(registry.model, spec, train_set)
     with Screen().training(f"training {spec}") as report:
-        path, result = training.train_and_store(spec, build, train_set, chosen, seed, chosen_device, report, held_out)
+        path, result = training.train_and_store(spec, module, train_set, chosen, seed, chosen_device, report, held_out)
     click.echo(f"{path}\ntest accuracy {result.accuracy:.2%}, NLL {result.nll:.4f} nats (one pass)")

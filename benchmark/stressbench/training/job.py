@@ -18,7 +18,7 @@ from stressbench.training.recipes import Recipe, recipe_for
 
 def train_and_store(
     model: str,
-    build: Callable[[], nn.Module],
+    module: nn.Module,
     train_set: Dataset,
     recipe: Recipe,
     seed: int,
@@ -26,12 +26,11 @@ def train_and_store(
     report: Report,
     held_out: Dataset | None = None,
 ) -> tuple[Path, TrainingResult]:
-    """Train what `build` makes, which the spec `model` names; returns the weights file and what came of it.
+    """Train a `fresh` module, which the spec `model` names; returns the weights file and what came of it.
 
     The file says how its weights were made. Raises `UserError` for a model that comes with its weights, when training
     diverges, and when the file cannot be written.
     """
-    module = fresh(build, seed)
     if not getattr(module, "untrained", False):
         raise UserError(f"{model} comes with weights of its own, which it would not give up for trained ones: run it")
     result = train(module, train_set, recipe, seed, device, report, held_out)
@@ -61,4 +60,6 @@ def train_embedded(
     model: str, build: Callable[[], nn.Module], train_set: Dataset, device: torch.device, report: Report, seed: int = 0
 ) -> Path:
     """Train a model on the embedded set, in about a minute on two CPU cores; returns the weights file."""
-    return train_and_store(model, build, train_set, recipe_for(train_set), seed, device, report)[0]
+    module = fresh(build, seed)
+    recipe = recipe_for(module, train_set)
+    return train_and_store(model, module, train_set, recipe, seed, device, report)[0]

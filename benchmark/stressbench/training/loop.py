@@ -120,6 +120,8 @@ def _epochs(
                 loss = F.cross_entropy(module(batch), labels[chosen])
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
+            if recipe.clip < math.inf:
+                nn.utils.clip_grad_norm_(module.parameters(), recipe.clip)
             optimiser.step()
             losses.append(loss.detach())
             done += 1
