@@ -77,7 +77,7 @@ def _attempt(url: str, part: Path, screen: Screen) -> None:
         return _attempt(url, part, screen)
     with response:
         resumed = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
-        if response.status != 206 or not resumed or int(resumed[1]) != have:
+        if not resumed or int(resumed[1]) != have:
             have = 0  # it sends the file from its beginning
         length = int(response.headers.get("Content-Length") or 0)
         if length > shutil.disk_usage(part.parent).free:

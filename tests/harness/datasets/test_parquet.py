@@ -79,12 +79,12 @@ def test_shards_follow_each_other(tmp_path: Path, noise: Noise, encode: Encode, 
     for shard in range(3):
         encoded = [encode(p) for p in noise(2, seed=shard)]
         if shard == 2:
-            encoded[1] = b"no image"
+            encoded[0] = b"no image"
         write(tmp_path / f"test-0000{shard}-of-00003.parquet", encoded, [shard, shard])
     data = load(tmp_path)
     assert data.labels.tolist() == [0, 0, 1, 1, 2, 2]
     np.testing.assert_array_equal(data.images.read(3, 4)[0].permute(1, 2, 0), noise(2, seed=1)[1])
-    with pytest.raises(UserError, match=r"image 5 \(row 1 of .*test-00002-of-00003"):
+    with pytest.raises(UserError, match=r"image 4 \(row 0 of .*test-00002-of-00003"):
         data.images.read(0, 6)
 
 
