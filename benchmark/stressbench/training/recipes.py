@@ -63,12 +63,12 @@ PAPER = Recipe(
     milestones=(60, 120, 160),
     factor=0.2,
 )
-# And ImageNet; crops from a border of an eighth, as on CIFAR, stand for its random resized ones, since the images
-# of a `Dataset` have been brought to one size already.
+# And ImageNet; crops from a border of an eighth of the side, as on CIFAR, stand for its random resized ones, since the
+# images of a `Dataset` have been brought to one size already.
 PAPER_LARGE = replace(
-    PAPER, epochs=90, batch_size=256, weight_decay=1e-4, milestones=(30, 60, 80), factor=0.1, padding=28
+    PAPER, epochs=90, batch_size=256, weight_decay=1e-4, milestones=(30, 60, 80), factor=0.1, padding=224 // 8
 )
-# Most of the accuracy in a tenth of the time. Networks without batch normalisation need their gradients clipped here.
+# A tenth of the epochs, for a first look. Networks without batch normalisation need their gradients clipped here.
 FAST = Recipe(
     "fast",
     epochs=20,
@@ -96,7 +96,7 @@ EMBEDDED = Recipe(
 # What a training on the embedded set may cost: floating-point operations of all its forward passes, about a minute
 # (with the backward ones) on two CPU cores. A limit in seconds would make the weights depend on the machine.
 EMBEDDED_WORK = 4.2e12
-EMBEDDED_MOST_EPOCHS = 6
+EMBEDDED_MOST_EPOCHS = 10
 
 NAMES = ("paper", "fast")
 
@@ -113,7 +113,8 @@ def recipe_for(module: nn.Module, dataset: Dataset, name: str = "fast") -> Recip
         return EMBEDDED.with_epochs(min(max(epochs, 1), EMBEDDED_MOST_EPOCHS))
     if name == "fast":
         return FAST
-    recipe = PAPER_LARGE if min(dataset.image_size) > 64 else PAPER
+    side = min(dataset.image_size)
+    recipe = replace(PAPER_LARGE, padding=side // 8) if side > 64 else PAPER
     return replace(recipe, flip=EMBEDDED.flip) if dataset.embedded else recipe
 
 
