@@ -114,9 +114,9 @@ def _half_gaussian(width: int, sigma: float) -> list[float]:
 
 def zoom_blur(images: Tensor, keys: Tensor, severity: int) -> Tensor:
     """The mean of the image and of its centre's zooms, the image itself among them (factor 1)."""
-    count, channels, height, width = images.shape
+    height, width = images.shape[2:]
     rows, columns = (_zooms(size, _ZOOM[severity - 1], images.device) for size in (height, width))
-    # All zooms at once: the columns' matrices side by side give (W · factors), whose sum over factors is the rows' part.
+    # All zooms at once: the columns' matrices side by side, then the sum over factors as part of the rows' product.
     planes = images.reshape(-1, height, width)
     factors = len(rows)
     wide = torch.bmm(planes, columns.reshape(-1, width).t().expand(len(planes), -1, -1))

@@ -6,10 +6,13 @@ truncates to grey levels.
 
 from __future__ import annotations
 
+import io
+
+import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
-from torchvision.io import decode_jpeg, encode_jpeg
 
 from stressbench.randomness import uniform
 from stressbench_suites.corruption import linear
@@ -84,17 +87,14 @@ def affine(images: Tensor, moves: Tensor) -> Tensor:
     back = edges_out @ inverse
     row, column = _grid(images)
     x, y = column - moved[:, 1, 0, None, None], row - moved[:, 1, 1, None, None]
-    source = [
-        back[:, i, 0, None, None] * x + back[:, i, 1, None, None] * y + points[1, i]
-        for i in (0, 1)
-    ]
+    source = [back[:, i, 0, None, None] * x + back[:, i, 1, None, None] * y + points[1, i] for i in (0, 1)]
     x, y = (2 * place / max(size - 1, 1) - 1 for place, size in zip(source, (width, height), strict=True))
     grid = torch.stack([x, y], dim=-1).float()
     return F.grid_sample(images, grid, padding_mode="reflection", align_corners=True)
 
 
 def displaced(images: Tensor, moves: Tensor) -> Tensor:
-    """Images whose pixel (h, w) is read at (h + dy, w + dx); `moves` (N, 2, H, W) are dx, dy. The border is symmetric."""
+    """Pixel (h, w) read at (h + dy, w + dx), where `moves` (N, 2, H, W) are dx and dy; the border is symmetric."""
     height, width = images.shape[2:]
     row, column = _grid(images)
     x = (column + moves[:, 0]).mul_(2).add_(1).div_(width).sub_(1)
@@ -111,7 +111,7 @@ def _grid(images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def pixelate(images: Tensor, keys: Tensor, severity: int) -> Tensor:
-    """Pillow's BOX resize to a smaller size and back; it rounds to grey levels after the columns, then after the rows."""
+    """Pillow's BOX resize to a smaller size and back, rounding to levels after the columns and after the rows."""
     factor = _PIXELATE[severity - 1]
     height, width = images.shape[2:]
     low, narrow = (max(int(size * factor), 1) for size in (height, width))
@@ -124,7 +124,13 @@ def pixelate(images: Tensor, keys: Tensor, severity: int) -> Tensor:
 
 
 def jpeg_compression(images: Tensor, keys: Tensor, severity: int) -> Tensor:
-    """The round trip through libjpeg, whose settings in torchvision and in Pillow give the same file (4:2:0 chroma)."""
-    levels = to_levels(images).to("cpu", torch.uint8)
-    decoded = [decode_jpeg(encode_jpeg(image, _JPEG[severity - 1])) for image in levels]
-    return torch.stack(decoded).to(images.device, torch.float32).div_(LEVELS)
+    """The round trip through Pillow, image by image: the encoder itself is what the protocol names."""
+    pixels = to_levels(images).to("cpu", torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+    decoded = np.stack([_through_jpeg(picture, _JPEG[severity - 1]) for picture in pixels])
+    return torch.from_numpy(decoded).permute(0, 3, 1, 2).to(images.device, torch.float32).div_(LEVELS)
+
+
+def _through_jpeg(picture: np.ndarray, quality: int) -> np.ndarray:
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "JPEG", quality=quality)
+    return np.asarray(Image.open(file, formats=["JPEG"]))

@@ -64,7 +64,7 @@ _GPU_PIXELS = 2**21
 
 @torch.no_grad()
 def corrupt(images: Tensor, corruption: str, severity: int, keys: Tensor) -> Tensor:
-    """Images (N, 3, H, W), float32 in [0, 1], under one corruption at severity 1 … 5; `keys` (N,) int64 choose the noise.
+    """Images (N, 3, H, W), float32 in [0, 1], under a corruption at severity 1 … 5; keys (N,) int64 choose the noise.
 
     The result has the same shape, type and device. Its values are k/255 for whole k, truncated like the published
     uint8 files.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -67,17 +68,16 @@ def _poisson_aliases(photons: int, device: torch.device) -> Tensor:
 
     Each step closes one column of every table: the one that lacks most is filled up by the one that has most to spare.
     """
-    mass = poisson_levels(photons) * 256
-    entries = torch.full_like(mass, 0xFFFFFF00, dtype=torch.int64)
-    entries |= torch.arange(256)  # a column that nothing is poured into keeps to itself
-    closed = torch.zeros_like(mass, dtype=torch.bool)
-    table = torch.arange(256)
+    open_mass = poisson_levels(photons).numpy() * 256  # of closed columns: infinite
+    spare_mass = open_mass.copy()  # of closed columns: minus infinite
+    entries = 0xFFFFFF00 | np.arange(256, dtype=np.uint32).repeat(256).reshape(256, 256).T  # each keeps to itself
+    table = np.arange(256)
     for _ in range(255):
-        poorest = mass.masked_fill(closed, torch.inf).argmin(1)
-        richest = mass.masked_fill(closed, -torch.inf).argmax(1)
-        odds = mass[table, poorest].clamp(0, 1)
-        stays = (odds * 2**24).round().long().clamp(max=2**24 - 1)
-        entries[table, poorest] = stays << 8 | richest
-        mass[table, richest] -= 1 - odds
-        closed[table, poorest] = True
-    return entries.flatten().to(torch.int32).to(device)
+        poorest, richest = open_mass.argmin(1), spare_mass.argmax(1)
+        odds = open_mass[table, poorest].clip(0, 1)
+        stays = (odds * 2**24).round().clip(max=2**24 - 1).astype(np.uint32)
+        entries[table, poorest] = stays << 8 | richest.astype(np.uint32)
+        open_mass[table, richest] -= 1 - odds
+        spare_mass[table, richest] = open_mass[table, richest]
+        open_mass[table, poorest], spare_mass[table, poorest] = np.inf, -np.inf
+    return torch.from_numpy(entries.view(np.int32).flatten()).to(device)

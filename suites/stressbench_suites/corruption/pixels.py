@@ -14,8 +14,8 @@ from torch import Tensor
 Border = Literal["nearest", "symmetric", "mirror"]
 
 LEVELS = 255
-# float32 arithmetic puts a value that is exactly k grey levels a little under k as often as over it. A four-thousandth of a
-# level, far above that noise, keeps truncation from taking a whole level off it, where float64 would not have.
+# float32 arithmetic puts a value that is exactly k grey levels a little under k as often as over it. A four-thousandth
+# of a level, well above that noise, keeps truncation from taking a whole level off it, where float64 would not have.
 _SLACK = 2.0**-12
 
 

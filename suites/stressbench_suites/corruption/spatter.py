@@ -56,7 +56,9 @@ def water(layer: Tensor) -> Tensor:
     return lit / lit.amax((2, 3), keepdim=True).clamp_(min=1)
 
 
-def _correlate(planes: Tensor, kernel: list[list[float]] | tuple[tuple[int, ...], ...], border: Border = "mirror") -> Tensor:
+def _correlate(
+    planes: Tensor, kernel: list[list[float]] | tuple[tuple[int, ...], ...], border: Border = "mirror"
+) -> Tensor:
     shifted = windows(pad(planes, 1, border), *planes.shape[2:])
     result = torch.zeros_like(planes)
     for i, weights in enumerate(kernel):
@@ -74,7 +76,7 @@ def canny(layer: Tensor) -> Tensor:
     near = windows(around, *layer.shape[2:])
 
     def is_ridge(row: int, column: int, *, strictly: bool = False) -> Tensor:
-        """Stronger than the neighbours on both sides in a direction; on a tie with the later one OpenCV keeps the pixel."""
+        """Stronger than the neighbours on both sides; OpenCV keeps a tie with the later one but on diagonals."""
         before, after = near[:, :, 1 - row, 1 - column], near[:, :, 1 + row, 1 + column]
         return (strength > before) & ((strength > after) if strictly else (strength >= after))
 

@@ -41,7 +41,7 @@ def snow(images: Tensor, keys: Tensor, severity: int) -> Tensor:
 
 def snowed(images: Tensor, layer: Tensor, weight: float) -> Tensor:
     """Images whitened, but for `weight` of them, under a layer of snow (N, 1, H, W) and the same layer turned round."""
-    red, green, blue = images.split(1, dim=1)
+    red, green, blue = images[:, 0:1], images[:, 1:2], images[:, 2:3]
     grey = 0.299 * red + 0.587 * green + 0.114 * blue
     whitened = torch.maximum(images, grey.mul_(1.5).add_(0.5))
     return torch.lerp(whitened, images, weight).add_(layer + layer.flip(2, 3))
