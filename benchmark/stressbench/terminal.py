@@ -78,7 +78,7 @@ class Screen:
             nonlocal done, last
             done += count
             now = time.monotonic()
-            if now - last < _QUIET and done < total:
+            if done == 0 or (now - last < _QUIET and done < total):
                 return
             last = now
             rate = done / max(now - started, 1e-9)
