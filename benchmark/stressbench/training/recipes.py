@@ -77,7 +77,7 @@ FAST = Recipe(
     schedule="one-cycle",
     nesterov=True,
     warmup=5.0,
-    clip=1.0,
+    clip=5.0,
 )
 # For a small embedded set, whose epochs `recipe_for` adapts to the network: small batches, so that there are enough
 # steps. Embedded images are not mirrored, since mirrored digits are other signs.
@@ -91,7 +91,7 @@ EMBEDDED = Recipe(
     warmup=0.5,
     padding=2,
     flip=False,
-    clip=1.0,
+    clip=5.0,
 )
 # What a training on the embedded set may cost: floating-point operations of all its forward passes, about a minute
 # (with the backward ones) on two CPU cores. A limit in seconds would make the weights depend on the machine.
