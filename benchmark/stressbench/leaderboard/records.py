@@ -61,7 +61,7 @@ def load_all(root: Path) -> list[tuple[Path, Record]]:
 
 def dataset_label(record: Record) -> str:
     """The dataset's name; a copy whose pixels are not the published ones never goes by the plain name."""
-    return f"{record.dataset.name} (altered copy)" if record.dataset.altered else record.dataset.name
+    return f"{record.dataset.name}-altered" if record.dataset.altered else record.dataset.name
 
 
 def check(record: Record, where: str) -> Suite:

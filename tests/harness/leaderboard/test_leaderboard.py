@@ -117,7 +117,7 @@ def test_an_altered_copy_never_goes_by_the_plain_name(tmp_path: Path, root: Path
     page.build(root)
     assert path.parents[1].name != "cifar10"
     text = (root / "README.md").read_text()
-    assert "## corruption on cifar10 (altered copy)" in text
+    assert "## corruption on cifar10-altered\n" in text
     assert "on cifar10\n" not in text
 
 
