@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 import torch
-from scipy.ndimage import correlate, gaussian_filter, zoom
+from scipy.ndimage import correlate, gaussian_filter
 
 from stressbench.randomness import image_keys
 from stressbench_suites.corruption.blur import copy_neighbours, move
 from stressbench_suites.corruption.engine import corrupt
 from stressbench_suites.corruption.pixels import truncate
 from suites.corruption.images import assert_same, to_array, to_tensor, truncated
+from suites.corruption.references import moved_along, zoomed
 
 SEVERITIES = [1, 2, 3, 4, 5]
 
@@ -42,14 +41,6 @@ def test_defocus_blur(severity, pictures, keys):
 def test_zoom_blur(severity, pictures, keys):
     factors = np.arange(1, [1.06, 1.11, 1.16, 1.21, 1.26][severity - 1], 0.01)
     assert len(factors) == [7, 12, 16, 21, 26][severity - 1]
-
-    def zoomed(picture: np.ndarray, factor: float) -> np.ndarray:
-        size = np.array(picture.shape[:2])
-        crop = np.ceil(size / factor).astype(int)
-        top, left = (size - crop) // 2
-        large = zoom(picture[top : top + crop[0], left : left + crop[1]], (factor, factor, 1), order=1)
-        top, left = (np.array(large.shape[:2]) - size) // 2
-        return large[top : top + size[0], left : left + size[1]]
 
     reference = [
         truncated((picture / 255 + sum(zoomed(picture / 255, f) for f in factors)) / (len(factors) + 1))
@@ -96,21 +87,6 @@ def test_glass_blur_moves_each_pixel_one_of_four_ways(severity, rounds):
         shares = np.bincount((2 * steps[..., 0] + steps[..., 1]).ravel(), minlength=4) / steps[..., 0].size
         assert shares == pytest.approx([0.25] * 4, abs=0.005)
         assert np.array_equal(result[:, :2], np.broadcast_to(ramp[:2], result[:, :2].shape))
-
-
-def moved_along(picture: np.ndarray, degrees: float, radius: int, sigma: float) -> np.ndarray:
-    """ImageMagick's motion blur by its definition, (H, W, C) in [0, 1]."""
-    height, width = picture.shape[:2]
-    weights = np.exp(-(np.arange(2 * radius + 1) ** 2) / (2 * sigma**2))
-    weights /= weights.sum()
-    result = np.zeros(picture.shape)
-    for h in range(height):
-        for w in range(width):
-            for i, weight in enumerate(weights):
-                x = w + math.ceil(i * math.cos(math.radians(degrees)) - 0.5)
-                y = h + math.ceil(i * math.sin(math.radians(degrees)) - 0.5)
-                result[h, w] += weight * picture[min(max(y, 0), height - 1), min(max(x, 0), width - 1)]
-    return result
 
 
 @pytest.mark.parametrize(

@@ -115,6 +115,7 @@ def test_elastic_transform(severity, square_pictures, keys, monkeypatch):
     keys = image_keys(1, torch.arange(200))
     corrupt(images[4:5].expand(200, -1, -1, -1), "elastic_transform", severity, keys)
     assert stats.kstest(seen["affine"].ravel().numpy(), "uniform", (-jitter, 2 * jitter)).pvalue > 1e-4
+    assert 0.99 * jitter < seen["affine"].abs().max() < jitter
     assert ("displaced" in seen) == (severity > 1)
     if severity > 1:
         moves = seen["displaced"].numpy()

@@ -84,7 +84,7 @@ def test_shot_noise_draws_each_level_on_its_own(severity):
 @pytest.mark.parametrize("severity", SEVERITIES)
 def test_impulse_noise(severity):
     fraction = [0.01, 0.02, 0.03, 0.05, 0.07][severity - 1]
-    drawn = levels_of_plain("impulse_noise", severity, 77, images=100)
+    drawn = levels_of_plain("impulse_noise", severity, 77, images=400)
     for level, probability in ((0, fraction / 2), (255, fraction / 2), (77, 1 - fraction)):
         hits = int((drawn == level).sum())
         assert stats.binomtest(hits, len(drawn), probability).pvalue > 1e-5

@@ -7,13 +7,14 @@ import heapq
 import numpy as np
 import pytest
 import torch
-from scipy import stats
+from scipy.ndimage import gaussian_filter
 
 from stressbench.randomness import image_keys, normal, uniform
 from stressbench_suites.corruption import frost, spatter, weather
 from stressbench_suites.corruption.engine import corrupt
 from stressbench_suites.corruption.pixels import truncate
 from suites.corruption.images import assert_same, to_array, to_tensor, truncated
+from suites.corruption.references import moved_along, zoomed
 
 SEVERITIES = [1, 2, 3, 4, 5]
 
@@ -30,24 +31,31 @@ def test_snow_whitens_and_adds_the_layer_twice(pictures):
 
 
 @pytest.mark.parametrize("severity", SEVERITIES)
-def test_snow_of_a_black_image(severity):
-    """Half-turn symmetry, and the brightness that the flakes' distribution gives."""
-    mean, deviation, zoom, threshold, *_, weight = weather._SNOW[severity - 1]
-    result = to_array(corrupt(torch.zeros(300, 3, 32, 32), "snow", severity, image_keys(1, torch.arange(300))))
-    assert np.array_equal(result, result[:, ::-1, ::-1])
-    assert np.array_equal(result[..., 0], result[..., 2])
-    floor = (1 - weight) * 0.5 * 255
-    assert result.min() >= int(floor)
-    if zoom == 1:  # a zoomed layer mixes neighbours and is not normal
-        clipped = stats.truncnorm((threshold - mean) / deviation, (1 - mean) / deviation, mean, deviation)
-        share = stats.norm.cdf(1, mean, deviation) - stats.norm.cdf(threshold, mean, deviation)
-        flake = 255 * (clipped.mean() * share + stats.norm.sf(1, mean, deviation))
-        # Two layers, each truncated twice: half a level is lost whenever it is not 0.
-        assert result.mean() == pytest.approx(floor + 2 * flake, abs=2)
+def test_snow(severity, pictures, keys):
+    """The whole of it, from the same flakes and directions."""
+    mean, deviation, factor, threshold, radius, sigma, weight = [
+        (0.1, 0.2, 1, 0.6, 8, 3, 0.95),
+        (0.1, 0.2, 1, 0.5, 10, 4, 0.9),
+        (0.15, 0.3, 1.75, 0.55, 10, 4, 0.9),
+        (0.25, 0.3, 2.25, 0.6, 12, 6, 0.85),
+        (0.3, 0.3, 1.25, 0.65, 14, 12, 0.8),
+    ][severity - 1]
+    pictures, keys = pictures[2:7], keys[2:7]
+    flakes = normal(keys, (1, *pictures.shape[1:3])).double().numpy() * deviation + mean
+    directions = uniform(keys, (), stream=1).double().numpy() * 90 - 135
+    reference = []
+    for picture, layer, direction in zip(pictures / 255, flakes, directions, strict=True):
+        layer = zoomed(layer[0][..., None], factor)
+        layer = truncated(np.where(layer < threshold, 0, layer)) / 255
+        layer = truncated(moved_along(layer, direction, radius, sigma)) / 255
+        grey = (picture @ (0.299, 0.587, 0.114))[..., None]
+        whitened = weight * picture + (1 - weight) * np.maximum(picture, 1.5 * grey + 0.5)
+        reference.append(truncated(whitened + layer + np.rot90(layer, 2)))
+    assert_same(corrupt(to_tensor(pictures), "snow", severity, keys), reference, levels=2, share=0.02)
 
 
-def test_snow_falls(square_pictures):
-    """A single flake is drawn out upwards from where it is read, by more than it is widened."""
+def test_snow_falls():
+    """Between −135 and −45 degrees: flakes are drawn out more along the image than across."""
     result = corrupt(torch.zeros(200, 3, 32, 32), "snow", 1, image_keys(1, torch.arange(200)))[:, 0]
     result = result - result.mean()
     along = (result[:, 1:] * result[:, :-1]).mean()
@@ -145,8 +153,6 @@ def test_frost_takes_every_texture():
 
 @pytest.mark.parametrize("severity", [4, 5])
 def test_mud(severity, pictures, keys):
-    from scipy.ndimage import gaussian_filter
-
     mean, deviation, sigma, threshold, blur = [(0.65, 0.1, 0.7, 0.69, 0.6), (0.65, 0.1, 0.5, 0.68, 0.6)][severity - 4]
     noise = normal(keys, pictures.shape[1:3]).double().numpy() * deviation + mean
     reference = []
@@ -160,8 +166,6 @@ def test_mud(severity, pictures, keys):
 
 def blobs() -> np.ndarray:
     """uint8 (6, 20, 24): liquid levels, zero outside the splashes."""
-    from scipy.ndimage import gaussian_filter
-
     layer = gaussian_filter(np.random.default_rng(0).normal(0.65, 0.25, (6, 20, 24)), (0, 1, 1))
     layer[layer < 0.69] = 0
     return (layer * 255).astype(np.uint8)
