@@ -22,6 +22,7 @@ _DEFOCUS = ((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1.0, 0.2), (1.5, 0.1))  # radiu
 _GLASS = ((0.05, 1), (0.25, 1), (0.4, 1), (0.25, 2), (0.4, 2))  # sigma, rounds of copying
 _MOTION = ((6, 1.0), (6, 1.5), (6, 2.0), (8, 2.0), (9, 2.5))  # radius, sigma
 _ZOOM = (1.06, 1.11, 1.16, 1.21, 1.26)  # where the factors 1, 1.01, 1.02, … stop
+_ZOOM_VALUES = 2**21  # intermediate results at a time: all zooms of a whole block would not stay in a CPU's caches
 
 
 def gaussian_blur(images: Tensor, keys: Tensor, severity: int) -> Tensor:
@@ -116,12 +117,17 @@ def zoom_blur(images: Tensor, keys: Tensor, severity: int) -> Tensor:
     """The mean of the image and of its centre's zooms, the image itself among them (factor 1)."""
     height, width = images.shape[2:]
     rows, columns = (_zooms(size, _ZOOM[severity - 1], images.device) for size in (height, width))
-    # All zooms at once: the columns' matrices side by side, then the sum over factors as part of the rows' product.
-    planes = images.reshape(-1, height, width)
     factors = len(rows)
-    wide = torch.bmm(planes, columns.reshape(-1, width).t().expand(len(planes), -1, -1))
-    tall = wide.view(len(planes), height * factors, width)
-    mixed = torch.bmm(rows.permute(1, 2, 0).reshape(height, -1).expand(len(planes), -1, -1), tall)
+    # All zooms at once: the columns' matrices side by side, then the sum over factors as part of the rows' product.
+    wide = columns.view(factors * width, width).t()
+    tall = rows.permute(1, 2, 0).reshape(height, height * factors)
+    planes = images.view(-1, height, width)
+    mixed = torch.empty_like(planes)
+    step = max(1, _ZOOM_VALUES // (factors * height * width))
+    for start in range(0, len(planes), step):
+        some = planes[start : start + step]
+        zoomed = torch.bmm(some, wide.expand(len(some), -1, -1)).view(len(some), height * factors, width)
+        torch.bmm(tall.expand(len(some), -1, -1), zoomed, out=mixed[start : start + step])
     return mixed.view_as(images).add_(images).div_(factors + 1)
 
 
