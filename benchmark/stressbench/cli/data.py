@@ -1,4 +1,4 @@
-"""`bench data`: fetch published sets, and write generated ones."""
+"""`bench data`: fetch published sets, write generated ones, and look at them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 
 @click.group()
 def data() -> None:
-    """Fetch published stressed images, or write generated ones to files."""
+    """Fetch published stressed images, write generated ones to files, or look at them."""
 
 
 @data.command()
@@ -53,3 +53,22 @@ def corrupt(
     clean = registry.dataset(dataset, "test", data_dir, dataset_name)
     for path in export.corrupt(clean, suite, corruptions, out, Screen(), limit, seed, batch_size):
         click.echo(path)
+
+
+@data.command()
+@click.option("--dataset", default="digits", show_default=True, help="The clean images.")
+@click.option("--severity", type=click.IntRange(1, 5), default=3, show_default=True)
+@click.option("--image", type=click.IntRange(min=0), default=0, show_default=True, help="Which test image.")
+@click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The PNG file to write.")
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Where the clean images are.")
+@click.option("--dataset-name", help="The name of a dataset of your own.")
+def preview(
+    dataset: str, severity: int, image: int, out: Path, seed: int, data_dir: Path | None, dataset_name: str | None
+) -> None:
+    """Draw one test image under each corruption, as a run with this seed shows it."""
+    from stressbench import registry
+    from stressbench.datasets.preview import sheet
+
+    clean = registry.dataset(dataset, "test", data_dir, dataset_name)
+    click.echo(sheet(clean, registry.suite("corruption"), severity, image, seed, out))

@@ -59,7 +59,7 @@ def corrupt(
                     for block, condition in enumerate(severities):
                         for start in range(0, total, batch_size):
                             stop = min(start + batch_size, total)
-                            images = _present(dataset, suite, condition, start, stop, seed)
+                            images = present(dataset, suite, condition, start, stop, seed)
                             rows[block * total + start : block * total + stop] = images
                             advance(stop - start, f"severity {block + 1}")
     except OSError as error:
@@ -85,9 +85,10 @@ def _by_corruption(suite: Suite, chosen: Sequence[str]) -> dict[str, list[Condit
     return {name: [found[name][severity] for severity in range(1, SEVERITIES + 1)] for name in names}
 
 
-def _present(
+def present(
     dataset: Dataset, suite: Suite, condition: Condition, start: int, stop: int, seed: int
 ) -> NDArray[np.uint8]:
+    """Images start … stop−1 as a run of the suite with this seed shows them: (N, H, W, 3), uint8."""
     cpu = torch.device("cpu")
     indices = torch.arange(start, stop)
     keys = image_keys(derive(seed, condition), indices)
