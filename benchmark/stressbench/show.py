@@ -13,6 +13,8 @@ from rich.text import Text
 from stressbench.contracts import Metric, Suite
 from stressbench.record import Record, Row
 
+ARROW = {"lower": "↓", "higher": "↑"}  # which way is better
+
 _MOST_ROWS = 30
 
 
@@ -35,6 +37,9 @@ def result(suite: Suite, record: Record, folder: Path) -> None:
     )
     console.print(_conditions(suite, record.conditions))
     console.print(_metrics(suite, record))
+    unknown = [name for name, value in record.metrics.items() if value is None]
+    if unknown:
+        console.print(Text(f"unknown for this run: {', '.join(unknown)}\n"))
     for what, path in (("record", folder / "record.json"), ("tables", folder / "tables")):
         console.print(Text(f"{what}  {path}"), soft_wrap=True)
 
@@ -64,8 +69,10 @@ def _conditions(suite: Suite, rows: Sequence[Row]) -> Table:
 def _metrics(suite: Suite, record: Record) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("metric")
-    table.add_column(record.model.spec, justify="right")
-    table.add_column("better")
+    table.add_column("")
+    table.add_column("value", justify="right")
     for metric in suite.metrics:
-        table.add_row(metric.name, number(record.metrics.get(metric.name), metric), metric.better)
+        value = record.metrics.get(metric.name)
+        if value is not None:
+            table.add_row(metric.name, ARROW[metric.better], number(value, metric))
     return table

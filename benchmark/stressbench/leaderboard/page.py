@@ -15,10 +15,8 @@ from stressbench import registry
 from stressbench.contracts import Suite
 from stressbench.leaderboard.records import dataset_label, load_all
 from stressbench.record import Record
-from stressbench.show import number
+from stressbench.show import ARROW, number
 from stressbench.store import replace, writing
-
-_ARROW = {"lower": "↓", "higher": "↑"}
 
 _Entry = tuple[Path, Record]
 
@@ -83,7 +81,7 @@ def _markdown(suite: Suite, entries: Sequence[_Entry]) -> str:
         row["model"] = f"[{escape(record.model.spec)}]({quote(path.as_posix())})"
         row["draws"] = str(record.draws)
         for metric in shown:
-            row[f"{metric.name} {_ARROW[metric.better]}"] = number(record.metrics.get(metric.name), metric)
+            row[f"{metric.name} {ARROW[metric.better]}"] = number(record.metrics.get(metric.name), metric)
         row["images"] = f"{record.dataset.n:,}"
         row["stress"] = record.dataset.stress
         rows.append(row)
