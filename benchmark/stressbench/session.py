@@ -33,7 +33,7 @@ def run(words: Words, out: Path, fresh: bool, screen: Screen) -> Iterator[tuple[
             )
     if dataset.altered:
         screen.note(
-            f"these images are a copy of {dataset.name} that was cut or encoded anew, not the published ones: no number "
+            f"these images are a copy of {dataset.name} that was cut or re-encoded, not the published ones: no number "
             "on them compares with a published one, and the record says so (--dataset-name gives the copy its own name)"
         )
 
