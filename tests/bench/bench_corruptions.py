@@ -4,6 +4,9 @@ The images are scikit-learn's handwritten digits, enlarged to 32×32 RGB. Each o
 five severities over all images; the time of a severity is the median of the repeats, after a warm-up that also
 computes whatever the engine keeps. The rate of the published code is quoted, not measured here: it works image by
 image, on one CPU core.
+
+torch's threads wait for each other at every step, so on a machine that is busy with other work `OMP_NUM_THREADS=1`
+gives the higher and the steadier figures.
 """
 
 from __future__ import annotations
