@@ -18,7 +18,7 @@ from stressbench.errors import UserError
 from stressbench.training import loop, recipes
 
 CPU = torch.device("cpu")
-QUICK = replace(recipes.EMBEDDED, epochs=3)
+QUICK = replace(recipes.EMBEDDED, epochs=3, batch_size=32)
 
 
 class Small(nn.Module):

@@ -84,14 +84,14 @@ FAST = Recipe(
 EMBEDDED = Recipe(
     "fast",
     epochs=2,
-    batch_size=32,
+    batch_size=16,
     learning_rate=0.02,
     schedule="one-cycle",
     nesterov=True,
     warmup=0.5,
     padding=2,
     flip=False,
-    clip=5.0,
+    clip=10.0,
 )
 # What a training on the embedded set may cost: floating-point operations of all its forward passes, about a minute
 # (with the backward ones) on two CPU cores. A limit in seconds would make the weights depend on the machine.
