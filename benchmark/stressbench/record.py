@@ -162,6 +162,14 @@ def environment(device: str) -> Environment:
     )
 
 
+def cpu_name() -> str:
+    """What this machine's processor calls itself, or its architecture where it does not say."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor()) or platform.machine()
+
+
 def _commit() -> str | None:
     """The commit of the checkout that this code runs from, with `-dirty` where it differs; None when installed."""
     import subprocess

@@ -12,10 +12,8 @@ gives the higher and the steadier figures.
 from __future__ import annotations
 
 import argparse
-import platform
 import statistics
 import time
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +21,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 from stressbench.randomness import image_keys
+from stressbench.record import cpu_name
 from stressbench_suites.corruption.engine import CORRUPTIONS, ENGINE_VERSION, corrupt
 
 # Images a second of the published per-image code on one CPU core, as the protocol's notes quote it.
@@ -63,12 +62,6 @@ def seconds(images: Tensor, keys: Tensor, corruption: str, severity: int, repeat
             torch.cuda.synchronize()
         times.append(time.perf_counter() - start)
     return statistics.median(times[1:])
-
-
-def cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import ROOT
 
 from stressbench import record
 from stressbench.errors import UserError
@@ -43,6 +44,16 @@ def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
     assert json.loads(loaded.to_json()) == FIELDS
     (tmp_path / "copy.json").write_text(loaded.to_json())
     assert record.load(tmp_path / "copy.json") == loaded
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests" / "golden").glob("*.json")), ids=lambda path: path.name)
+def test_old_records_still_load_and_agree_with_themselves(path: Path) -> None:
+    loaded = record.load(path)
+    assert loaded.metrics["mean_error"] == pytest.approx(
+        sum(row.metrics["error"] or 0 for row in loaded.conditions[1:]) / 75
+    )
+    if loaded.schema_version == record.SCHEMA_VERSION:
+        assert loaded.to_json() == path.read_text()
 
 
 def with_field(path: str, value: object) -> dict[str, Any]:
