@@ -22,7 +22,8 @@ types: $(INSTALLED)
 check: $(INSTALLED)
 	$(BIN)/pytest
 
-bench: $(INSTALLED)  ## the speed of the stress engine on this machine
+bench: $(INSTALLED)  ## speed on this machine: the command line, the stress engine
+	$(BIN)/python tests/bench/bench_startup.py
 	$(BIN)/python tests/bench/bench_corruptions.py
 
 $(INSTALLED): setup.cfg pyproject.toml

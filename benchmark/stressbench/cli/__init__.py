@@ -37,6 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; every fault of the user's leaves here, as one line on stderr and exit code 2."""
     try:
         code = cli.main(arguments, prog_name="bench", standalone_mode=False) or 0
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()  # a group without a command: the help says which there are
+        code = 2
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "bench"
         code = _fail(f"{error.format_message()} (`{command} --help` shows the options)", 2)
