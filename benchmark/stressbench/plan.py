@@ -5,6 +5,7 @@ Everything that can be wrong with the words is found here, before any model is b
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,8 +90,9 @@ def make(words: Words, dataset: Dataset) -> list[Plan]:
         suite = registry.suite(text, options)
         conditions = suite.conditions()
         archive = _archive(words.stress, suite, conditions, dataset)
-        # A record travels; the folders of the machine that made it stay at home.
-        recorded = {key: Path(value).name if Path(value).exists() else value for key, value in options.items()}
+        # A record travels; the folders of the machine that made it stay at home. (Unlike `Path.exists`, the function
+        # of `os.path` bears any text.)
+        recorded = {k: Path(v).name if os.path.exists(v) else v for k, v in options.items()}  # noqa: PTH110
         suites.append((suite, registry.find("suites", parse(text).name), recorded, conditions, archive))
     return [
         Plan(
@@ -147,12 +149,12 @@ def pick_device(name: str | None) -> torch.device:
     """The device that a person named, else a GPU where there is one; raises `UserError` for one that is not there."""
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    found = "cpu and cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:  # torch has both for a device that is not there
-        found = "cpu and cuda" if torch.cuda.is_available() else "cpu"
-        raise UserError(
-            f"device '{name}' cannot be used ({registry.describe(error)}): this machine has {found}"
-        ) from error
+        raise UserError(f"device '{name}' cannot be used ({registry.describe(error)}): here is {found}") from error
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"device '{name}' is not one that stressbench computes on: here is {found}")
     return device

@@ -121,7 +121,7 @@ class Damaged(Exception):
 
 def replace(path: Path, content: bytes) -> None:
     """Put a file in place in one step, so that no reader, and no kill or full disk, ever leaves a half."""
-    partial = path.with_name(f"{path.name}.partial")
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         with partial.open("wb") as file:
             file.write(content)

@@ -218,6 +218,7 @@ def test_json_is_the_record_and_nothing_else(tmp_path: Path, bench: Bench) -> No
         (["--limit", "0"], ["--limit"]),
         (["--draws", "-1"], ["--draws"]),
         (["--device", "abacus"], ["device 'abacus'", "cpu"]),
+        (["--device", "meta"], ["device 'meta'", "cpu"]),
         (["--stress", "official"], ["no official corruption files for digits", "--stress generated"]),
         (["--baseline", "nowhere"], ["nowhere", "does not exist"]),
         (["--weights", "nowhere.safetensors"], ["nowhere.safetensors"]),
