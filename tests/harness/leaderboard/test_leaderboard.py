@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from conftest import ROOT
 from stressbench import record as records
 from stressbench.errors import UserError
 from stressbench.leaderboard import page
@@ -202,3 +204,8 @@ def test_a_missing_metric_in_the_rows_is_a_line_and_not_a_crash(tmp_path: Path, 
     source.write_text(json.dumps(fields))
     with pytest.raises(UserError, match=r"a\.json"):
         add(source, root, replace=False)
+
+
+def test_the_projects_own_page_is_fresh(root: Path) -> None:
+    shutil.copytree(ROOT / "leaderboard" / "records", root / "records")
+    assert page.build(root).read_text() == (ROOT / "leaderboard" / "README.md").read_text()
