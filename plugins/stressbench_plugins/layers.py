@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stressbench import randomness
 from stressbench.errors import UserError
 
-# τ of the paper's experiments.
+ProbName = Literal["tanh", "relu6", "scale", "none"]
+
+# τ of the paper's experiments, and of its ablation with constant scaling.
 TEMPERATURE = 10.0
+SCALE_TEMPERATURE = 5.0
+# k of the paper's blurs (eq. 8), by its length: the kernel is k ⊗ k over its sum.
+FILTERS = {1: (1,), 2: (1, 1), 3: (1, 2, 1), 5: (1, 4, 6, 4, 1)}
 
 
 class Prob(nn.Module):
@@ -33,18 +41,61 @@ class Prob(nn.Module):
         return f"temperature={self.temperature}"
 
 
-class Blur(nn.AvgPool2d):
-    """The 2×2 average with stride 1 and zero padding 1, whose zeros count: (N, C, H, W) to (N, C, H + 1, W + 1)."""
+class Scale(Prob):
+    """ReLU(z/τ), the ablation's constant scaling: activations shrunk and not bounded; any shape, in and out."""
 
-    def __init__(self) -> None:
-        super().__init__(kernel_size=2, stride=1, padding=1, count_include_pad=True)
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(x / self.temperature)
+
+
+class Blur(nn.Module):
+    """Each channel with the kernel k ⊗ k / sum, for k = (1), (1, 1), (1, 2, 1) or (1, 4, 6, 4, 1) by its length.
+
+    The padding is half of the length, rounded down, on every side: zeros that count, or reflected values. So with
+    stride 1 maps (N, C, H, W) keep their size, but for length 2, where they become (N, C, H + 1, W + 1). Source: Park
+    and Kim (2022), eq. 8 and table B.2. Raises `UserError` for another length.
+    """
+
+    kernel: Tensor
+
+    def __init__(self, length: int = 2, stride: int = 1, reflect: bool = False) -> None:
+        super().__init__()
+        if length not in FILTERS:
+            raise UserError(f"kernel={length} is not a size of blur; give one of {', '.join(map(str, FILTERS))}")
+        self.length, self.stride, self.mode = length, stride, "reflect" if reflect else "constant"
+        line = torch.tensor(FILTERS[length], dtype=torch.get_default_dtype())
+        kernel = torch.outer(line, line)
+        # No weight: it moves with the module, and the state dict is the same with and without it.
+        self.register_buffer("kernel", (kernel / kernel.sum()).view(1, 1, length, length), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        channels, pad = x.shape[1], self.length // 2
+        padded = F.pad(x, (pad, pad, pad, pad), mode=self.mode)
+        return F.conv2d(padded, self.kernel.expand(channels, -1, -1, -1), stride=self.stride, groups=channels)
+
+    def extra_repr(self) -> str:
+        return f"length={self.length}, stride={self.stride}, padding={self.mode}"
 
 
 class Smooth(nn.Sequential):
-    """Spatial smoothing, Blur ∘ Prob: (N, C, H, W) to (N, C, H + 1, W + 1), values in [0, τ)."""
+    """Spatial smoothing, Blur ∘ Prob: (N, C, H, W) to (N, C, H + 1, W + 1), values in [0, τ).
 
-    def __init__(self, temperature: float = TEMPERATURE) -> None:
-        super().__init__(Prob(temperature), Blur())
+    The paper's ablations (appendix B): `prob` may be `relu6`, bounded to [0, 6], `scale`, ReLU(z/τ) with τ = 5 unless
+    it is given, or `none`, and `kernel` the length of the `Blur`, which leaves the size as it is unless it is 2.
+    Raises `UserError` for a temperature where `prob` has none, and for values that `Prob` and `Blur` refuse.
+    """
+
+    def __init__(self, temperature: float | None = None, prob: ProbName = "tanh", kernel: int = 2) -> None:
+        if temperature is not None and prob in ("relu6", "none"):
+            raise UserError(f"prob={prob} has no temperature: leave temperature={temperature} out")
+        bound: nn.Module
+        if prob == "tanh":
+            bound = Prob(TEMPERATURE if temperature is None else temperature)
+        elif prob == "scale":
+            bound = Scale(SCALE_TEMPERATURE if temperature is None else temperature)
+        else:
+            bound = nn.ReLU6() if prob == "relu6" else nn.Identity()
+        super().__init__(bound, Blur(kernel))
 
 
 class MCDropout(nn.Module):
