@@ -54,8 +54,9 @@ class AlexNet(nn.Module):
             nn.Sequential(*variant.smooth(2), last_pool),
         )
         self.avgpool, self.classifier = head(variant.head, 256, side, dataset.classes, dropout_first=True)
-        for layer in self.features:
-            if isinstance(layer, nn.Conv2d):
+        hidden = self.classifier[:-1] if isinstance(self.classifier, nn.Sequential) else ()
+        for layer in (*self.features, *hidden):
+            if isinstance(layer, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
                 if layer.bias is not None:
                     nn.init.zeros_(layer.bias)

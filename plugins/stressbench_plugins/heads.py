@@ -36,7 +36,8 @@ def head(
     """The pooling of maps (N, channels, H, W), and what makes logits (N, classes) of its flattened output.
 
     An `mlp` sees side × side positions. Its dropouts come after its hidden layers, as in torchvision's VGG, or before
-    them, as in torchvision's AlexNet.
+    them, as in torchvision's AlexNet. These start from a normal distribution with deviation 0.01, as in that VGG: from
+    He's, the loss runs away in the first steps of training.
     """
     if name == "mlp":
         return nn.AdaptiveAvgPool2d(side), _perceptron(channels * side * side, classes, dropout_first)
@@ -48,8 +49,7 @@ def _perceptron(inputs: int, classes: int, dropout_first: bool) -> nn.Sequential
     layers: list[nn.Module] = []
     for width in (inputs, HIDDEN):
         hidden = nn.Linear(width, HIDDEN)
-        # He's distribution: without batch normalisation torch's default lets the signal fade.
-        nn.init.kaiming_normal_(hidden.weight, nonlinearity="relu")
+        nn.init.normal_(hidden.weight, std=0.01)
         nn.init.zeros_(hidden.bias)
         dropout = nn.Dropout(0.5)
         layers += [dropout, hidden, nn.ReLU()] if dropout_first else [hidden, nn.ReLU(), dropout]

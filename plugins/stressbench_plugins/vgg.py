@@ -10,7 +10,7 @@ What differs from torchvision: the input is normalised inside; `Smooth` may come
 the pooling, and MC dropout at the end of every block. The `mlp` head sees 7×7 positions, or the single one that small
 images (see `variants.large`) leave. A head with global pooling takes the place of the last max-pooling, as in the
 reference implementation: after it a 32×32 image has one position, and all three would be the same. Convolutions start
-from He's normal distribution (fan-out) with zero bias, hidden layers from He's (fan-in).
+from He's normal distribution (fan-out) with zero bias.
 """
 
 from __future__ import annotations

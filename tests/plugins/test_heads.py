@@ -80,3 +80,11 @@ def test_an_mlp_of_a_map_that_smoothing_has_grown_has_the_same_weights() -> None
     plain, smooth = outline("resnet18", head="mlp"), outline("resnet18-smooth", head="mlp")
     assert {k: v.shape for k, v in plain.state_dict().items()} == {k: v.shape for k, v in smooth.state_dict().items()}
     assert smooth(torch.rand(2, 3, 32, 32, device="meta")).shape == (2, 10)
+
+
+def test_hidden_layers_start_as_wide_as_their_family_needs() -> None:
+    vgg, alexnet = build("vgg11").classifier, build("alexnet").classifier
+    assert [vgg[i].weight.std().item() for i in (0, 3)] == pytest.approx([0.01, 0.01], rel=0.01)
+    he = [(2 / layer.in_features) ** 0.5 for layer in (alexnet[1], alexnet[4])]
+    assert [alexnet[i].weight.std().item() for i in (1, 4)] == pytest.approx(he, rel=0.01)
+    assert not any(layer.bias.any() for layer in (vgg[0], vgg[3], alexnet[1], alexnet[4]))
