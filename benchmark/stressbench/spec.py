@@ -3,7 +3,8 @@
     NAME[:ARGUMENT][,OPTION=VALUE ...]
 
 for example `resnet18-smooth`, `resnet18-mcdo,rate=0.1` or `infer-dropout:resnet18-smooth,rate=0.1`. NAME may carry
-its distribution in front (`somepackage/mynet`) where two distributions offer one name.
+its distribution in front (`somepackage/mynet`) where two distributions offer one name. Options belong to the outermost
+name; brackets keep a model and its own options together: `infer-dropout:(resnet18-smooth,temperature=5),rate=0.1`.
 """
 
 from __future__ import annotations
@@ -30,11 +31,15 @@ class Spec:
 
 
 def parse(text: str) -> Spec:
-    """Read a spec.
+    """Read a spec; brackets around the whole of it change nothing.
 
-    Raises `UserError` for an empty name or argument, an option without a value, or one that is given twice.
+    Raises `UserError` for an empty name or argument, an option without a value or one that is given twice, and for a
+    bracket without its partner.
     """
-    head, *pairs = (part.strip() for part in text.split(","))
+    bare = text.strip()
+    while bare.startswith("(") and _closing(bare) == len(bare) - 1:
+        bare = bare[1:-1].strip()
+    head, *pairs = split(bare, ",")
     name, colon, argument = (part.strip() for part in head.partition(":"))
     if not name or (colon and not argument):
         raise UserError(f"'{text}' names nothing: write NAME, or NAME:ARGUMENT, then ,option=value for each option")
@@ -47,6 +52,35 @@ def parse(text: str) -> Spec:
             raise UserError(f"option '{key}' is given twice in '{text}': give it once")
         options[key] = value
     return Spec(name, argument if colon else None, options)
+
+
+def split(text: str, separator: str) -> list[str]:
+    """The stripped parts of a text between the separators that are in no bracket.
+
+    Raises `UserError` for a bracket without its partner.
+    """
+    parts, depth = [""], 0
+    for character in text:
+        depth += (character == "(") - (character == ")")
+        if depth < 0:
+            break
+        if character == separator and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    if depth != 0:
+        raise UserError(f"a bracket in '{text}' has no partner: write one ) for each (")
+    return [part.strip() for part in parts]
+
+
+def _closing(text: str) -> int:
+    """Where the bracket that a text begins with is closed, -1 if nowhere."""
+    depth = 0
+    for position, character in enumerate(text):
+        depth += (character == "(") - (character == ")")
+        if depth == 0:
+            return position
+    return -1
 
 
 def slug(text: str) -> str:

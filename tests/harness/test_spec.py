@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stressbench.errors import UserError
-from stressbench.spec import Spec, parse, slug
+from stressbench.spec import Spec, parse, slug, split
 
 _WORD = st.text("abcxyz0189-._/", min_size=1, max_size=12)
 
@@ -22,6 +22,10 @@ _WORD = st.text("abcxyz0189-._/", min_size=1, max_size=12)
         ("infer-dropout:resnet18-smooth,rate=0.1", Spec("infer-dropout", "resnet18-smooth", {"rate": "0.1"})),
         (" a , b = 1 , a=2", Spec("a", None, {"a": "2", "b": "1"})),
         ("file:zoo/net.py:build", Spec("file", "zoo/net.py:build")),
+        ("wrap:(a,x=1),y=2", Spec("wrap", "(a,x=1)", {"y": "2"})),
+        ("wrap:both:(a,x=1)+b", Spec("wrap", "both:(a,x=1)+b")),
+        (" ((a, x=1)) ", Spec("a", None, {"x": "1"})),
+        ("a,x=(1,2)", Spec("a", None, {"x": "(1,2)"})),
     ],
 )
 def test_parse(text: str, spec: Spec) -> None:
@@ -29,7 +33,9 @@ def test_parse(text: str, spec: Spec) -> None:
     assert parse(str(spec)) == spec
 
 
-@pytest.mark.parametrize("text", ["", ",a=1", ":x", "a:", "a,b", "a,b=", "a,=1", "a,b=1,b=2", "a,,b=1"])
+@pytest.mark.parametrize(
+    "text", ["", ",a=1", ":x", "a:", "a,b", "a,b=", "a,=1", "a,b=1,b=2", "a,,b=1", "()", "(a", "a)", "a:)(", "b:(a))"]
+)
 def test_what_names_nothing_is_refused(text: str) -> None:
     with pytest.raises(UserError):
         parse(text)
@@ -39,6 +45,33 @@ def test_what_names_nothing_is_refused(text: str) -> None:
 def test_writing_and_reading_agree(name: str, argument: str | None, options: dict[str, str]) -> None:
     spec = Spec(name, argument, options)
     assert parse(str(spec)) == spec
+
+
+_SPECS = st.recursive(
+    st.builds(Spec, _WORD, st.none(), st.dictionaries(st.text("abc_", min_size=1), _WORD, max_size=3)),
+    lambda inner: st.builds(
+        Spec,
+        _WORD,
+        inner.map(lambda spec: f"({spec})"),
+        st.dictionaries(st.text("abc_", min_size=1), _WORD, max_size=3),
+    ),
+    max_leaves=4,
+)
+
+
+@given(_SPECS)
+def test_brackets_keep_the_options_of_each_model_apart(spec: Spec) -> None:
+    assert parse(str(spec)) == spec
+    assert parse(f"( {spec} )") == spec
+    while spec.argument is not None:
+        spec = parse(spec.argument)
+        assert parse(str(spec)) == spec
+
+
+@given(st.lists(_SPECS, min_size=1, max_size=4))
+def test_bracketed_specs_are_split_as_they_were_joined(specs: list[Spec]) -> None:
+    joined = "+".join(f"({spec})" for spec in specs)
+    assert [parse(part) for part in split(joined, "+")] == specs
 
 
 @given(st.lists(st.text(max_size=120), min_size=2, max_size=6, unique=True))
