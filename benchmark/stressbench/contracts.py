@@ -43,13 +43,39 @@ class Model(Protocol):
     untrained: bool  # the weights that it was built with are an initialisation: the harness must load or train some
 
 
+@dataclass(frozen=True)
+class Part:
+    """A model inside a model: an ensemble's member, or what a wrapper wraps. It may have parts of its own."""
+
+    spec: str  # what names it by itself, so that its weights are found, or trained, under that name
+    seed: int  # which of its trainings; an inner part's seed counts from its whole's
+    module: nn.Module
+
+
+@runtime_checkable
+class Composite(Protocol):
+    """A module made of models. Its parts get the weights, in this order, and it has no others."""
+
+    def parts(self) -> Sequence[Part]: ...
+
+
 @runtime_checkable
 class Sampler(Protocol):
     """A module that can do better than n passes for n draws offers this too."""
 
     def draws(self, images: Tensor, n: int) -> Tensor:
-        """Logits (n, N, C) of n draws for images (N, 3, H, W)."""
+        """Logits (n, N, C) of n draws for images (N, 3, H, W).
+
+        Draw s is what a pass inside `randomness.redraw(s)` gives, so that n draws begin with the first of fewer.
+        """
         ...
+
+
+@runtime_checkable
+class Finite(Protocol):
+    """A stochastic module of which more than so many draws would repeat the first ones, as an ensemble's members do."""
+
+    most_draws: int | None  # None: there is no end to them
 
 
 # --- datasets -------------------------------------------------------------------------------------------------

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import nn
 
 from stressbench import registry, weights
-from stressbench.contracts import Dataset
+from stressbench.contracts import Composite, Dataset, Finite, Part
+from stressbench.errors import UserError
 from stressbench.registry import Entry
-from stressbench.spec import Spec
+from stressbench.spec import Spec, parse, slug
+
+# Given a part's spec, its seed, and what builds it anew: leaves its weights in the store, or raises `UserError`.
+Train = Callable[[str, int, Callable[[], nn.Module]], None]
 
 
 @dataclass(frozen=True)
@@ -23,39 +28,86 @@ class Ready:
     entry: Entry
     stochastic: bool
     default_draws: int
+    most_draws: int | None
     parameters: int
     checksum: str
     weights_source: str
 
 
-def ready(
-    spec: Spec, dataset: Dataset, file: Path | None, train: Callable[[Spec, Callable[[], nn.Module]], None]
-) -> Ready:
-    """Build a model and give it weights: from `file`, else the store, else as its plugin made them.
+def ready(spec: Spec, dataset: Dataset, files: Sequence[Path], train: Train) -> Ready:
+    """Build a model and give it weights: from `files`, else the store, else as its plugin made them.
 
-    Where the store has none, `train` gets a function that builds the module anew and must leave them there, or refuse.
-    Raises `UserError` for weights that do not fit.
+    A model made of models takes a file for each of its parts, in their order. One folder may stand for all: it holds
+    seed0.safetensors, seed1.safetensors, …, or, for parts with different names, such a folder for each, as the store
+    does. What the store lacks, `train` has to put there.
+
+    Raises `UserError` for weights that are missing, do not fit, or are the same in two members.
     """
     entry = registry.find("models", spec.name)
     module = registry.model(str(spec), dataset)
-    source = "the plugin's own"
-    if file is not None:
-        weights.load(module, file)
-        source = f"file {file.name}"
-    elif getattr(module, "untrained", False):
-        stored = weights.stored(dataset.name, str(spec), seed=0)
-        if not stored.exists():
-            train(spec, lambda: registry.model(str(spec), dataset))
-        weights.load(module, stored)
-        source = "trained here, seed 0"
-    stochastic = bool(getattr(module, "stochastic", False))
+    parts = list(_leaves(Part(str(spec), 0, module)))
+    sources = [_load(part, file, dataset, train) for part, file in zip(parts, _files(spec, parts, files), strict=True)]
+    _require_different(spec, parts)
     return Ready(
         module=module,
         spec=spec,
         entry=entry,
-        stochastic=stochastic,
+        stochastic=bool(getattr(module, "stochastic", False)),
         default_draws=int(getattr(module, "default_draws", 1)),
+        most_draws=module.most_draws if isinstance(module, Finite) else None,
         parameters=sum(p.numel() for p in module.parameters()),
         checksum=weights.checksum(module),
-        weights_source=source,
+        weights_source=textwrap.shorten("; ".join(dict.fromkeys(sources)), 300, placeholder=" …"),
     )
+
+
+def _leaves(whole: Part) -> Iterator[Part]:
+    """The parts that have weights, in their order: the model itself where it is not made of others."""
+    if not isinstance(whole.module, Composite):
+        yield Part(str(parse(whole.spec)), whole.seed, whole.module)
+        return
+    for part in whole.module.parts():
+        yield from _leaves(Part(part.spec, whole.seed + part.seed, part.module))
+
+
+def _files(spec: Spec, parts: Sequence[Part], given: Sequence[Path]) -> Sequence[Path | None]:
+    """The file of each part; None for those that the store is asked for."""
+    if not given:
+        return [None] * len(parts)
+    if len(given) == 1 and given[0].is_dir():
+        several = len({part.spec for part in parts}) > 1
+        folders = [given[0] / slug(part.spec) if several else given[0] for part in parts]
+        return [folder / f"seed{part.seed}.safetensors" for folder, part in zip(folders, parts, strict=True)]
+    if len(given) != len(parts):
+        wanted = ", ".join(f"{part.spec} (seed {part.seed})" for part in parts)
+        raise UserError(
+            f"{spec} takes {len(parts)} weights files and {len(given)} are given: give --weights once for each of "
+            f"{wanted}, in this order, or once with a folder of seed0.safetensors and so on"
+        )
+    return given
+
+
+def _load(part: Part, file: Path | None, dataset: Dataset, train: Train) -> str:
+    """Give a part its weights; returns where they are from."""
+    if file is not None:
+        weights.load(part.module, file)
+        return f"file {file.name}"
+    if not getattr(part.module, "untrained", False):
+        return "the plugin's own"
+    stored = weights.stored(dataset.name, part.spec, part.seed)
+    if not stored.exists():
+        train(part.spec, part.seed, lambda: registry.model(part.spec, dataset))
+    weights.load(part.module, stored)
+    return f"trained here, seed {part.seed}"
+
+
+def _require_different(spec: Spec, parts: Sequence[Part]) -> None:
+    """Members that are copies of each other would make an ensemble that is none, and nothing would show it."""
+    seen: dict[tuple[str, str], Part] = {}
+    for part in parts if len(parts) > 1 else ():
+        twin = seen.setdefault((part.spec, weights.checksum(part.module)), part)
+        if twin is not part:
+            raise UserError(
+                f"{spec} has the same weights for two members, {part.spec} with seeds {twin.seed} and {part.seed}: "
+                "give each its own with --weights"
+            )

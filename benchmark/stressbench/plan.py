@@ -34,7 +34,7 @@ class Words:
     dataset_name: str | None = None
     suite_options: Mapping[str, str] = field(default_factory=dict)  # each goes to the suites that have it
     stress: Stress | None = None
-    weights: Path | None = None
+    weights: Sequence[Path] = ()
     draws: int | None = None
     limit: int | None = None
     batch_size: int | None = None
@@ -56,7 +56,7 @@ class Plan:
     n: int  # the first n images of the split
     model: Spec
     model_entry: Entry
-    weights: Path | None
+    weights: Sequence[Path]  # one for each part of the model, or a folder of them; empty for the store's
     draws: int | None  # None: the model's own default
     seed: int
     precision: Precision

@@ -16,6 +16,17 @@ from stressbench.registry import Entry, describe
 Precision = Literal["float32", "bfloat16"]
 
 
+def sample(module: nn.Module, images: Tensor, n: int) -> list[Tensor]:
+    """Logits (N, C) of each of n draws for images (N, 3, H, W): the module's own `draws`, else n passes."""
+    if isinstance(module, Sampler):
+        return list(module.draws(images, n))
+    draws = []
+    for index in range(n):
+        with randomness.redraw(index):
+            draws.append(module(images))
+    return draws
+
+
 class Predictor:
     """Runs one model with a fixed number of draws.
 
@@ -88,14 +99,8 @@ class Predictor:
     def _logits(self, images: Tensor, keys: Tensor) -> Tensor:
         if not self._stochastic:
             return self._checked(self.module(images), images).unsqueeze(0)
-        if isinstance(self.module, Sampler):
-            with randomness.draw(keys, 0):
-                draws = list(self.module.draws(images, self.draws))
-        else:
-            draws = []
-            for index in range(self.draws):
-                with randomness.draw(keys, index):
-                    draws.append(self.module(images))
+        with randomness.draw(keys, 0):
+            draws = sample(self.module, images, self.draws)
         if len(draws) != self.draws:
             raise UserError(f"{self._entry} gave {len(draws)} draws; it was asked for {self.draws}")
         return torch.stack([self._checked(logits, images) for logits in draws])

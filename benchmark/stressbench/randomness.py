@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
 
@@ -73,10 +73,12 @@ def normal(keys: Tensor, shape: tuple[int, ...], stream: int = 0) -> Tensor:
 
 
 class _Stream:
-    """The keys of the images in one forward pass, and how many random layers have run in it."""
+    """One forward pass: its images' keys, which draw of them it is, and how many random layers have run in it."""
 
-    def __init__(self, keys: Tensor) -> None:
-        self.keys = keys
+    def __init__(self, images: Tensor | None, index: int) -> None:
+        self.images = images  # their keys, (N,), the same for all draws; None where nobody gave any
+        self.index = index
+        self.keys = None if images is None else _mix64(images + _signed((index + 1) * _GOLDEN_64, 64))
         self.layer = 0
 
 
@@ -84,19 +86,40 @@ _current: ContextVar[_Stream | None] = ContextVar("stream", default=None)
 
 
 @contextmanager
-def draw(keys: Tensor, index: int) -> Iterator[None]:
+def draw(keys: Tensor | None, index: int) -> Iterator[None]:
     """Inside, random layers take their numbers for draw `index` of the images with these keys (N,).
 
     torch's own generators are seeded too, for modules that know nothing of this file; what those draw depends on the
-    batch's first image and so on the batch size. The caller restores them (`torch.random.fork_rng`).
+    batch's first image and so on the batch size. The caller restores them (`torch.random.fork_rng`). Without keys only
+    the index is told, and random numbers come from torch's generator as it is.
     """
-    keys = _mix64(keys + _signed((index + 1) * _GOLDEN_64, 64))
-    torch.manual_seed(int(keys[0]) & (2**63 - 1))
-    token = _current.set(_Stream(keys))
+    stream = _Stream(keys, index)
+    if stream.keys is not None:
+        torch.manual_seed(int(stream.keys[0]) & (2**63 - 1))
+    token = _current.set(stream)
     try:
         yield
     finally:
         _current.reset(token)
+
+
+def redraw(index: int, part: int | None = None) -> AbstractContextManager[None]:
+    """Inside, random layers take their numbers for draw `index` of the images that the enclosing `draw` is of.
+
+    For modules that make several draws in one call. A `part` of a model, one of an ensemble's members say, has draws
+    of its own, independent of the other parts'.
+    """
+    stream = _current.get()
+    keys = None if stream is None else stream.images
+    if keys is not None and part is not None:
+        keys = split(keys, part + 1)[:, part]
+    return draw(keys, index)
+
+
+def draw_index() -> int:
+    """Which draw this is; 0 outside of any."""
+    stream = _current.get()
+    return 0 if stream is None else stream.index
 
 
 def dropout(x: Tensor, rate: float) -> Tensor:
@@ -104,17 +127,36 @@ def dropout(x: Tensor, rate: float) -> Tensor:
 
     Inside `draw` the mask is each image's own; elsewhere, in training say, it comes from torch's generator.
     """
-    stream = _current.get()
-    if stream is None or rate == 0:
+    layer = _next_layer(x) if rate else None
+    if layer is None:
         return F.dropout(x, rate, training=True)
-    if len(x) != len(stream.keys):
-        raise RuntimeError(f"dropout got a batch of {len(x)} inside a draw of {len(stream.keys)} images")
-    stream.layer += 1
     count = x[0].numel()
     # Two 16-bit numbers from each word: a mask needs no more, and it halves the cost.
-    words = bits(stream.keys, (count + 1) // 2, stream.layer).view(torch.int16)[:, :count]
+    words = bits(layer[0], (count + 1) // 2, layer[1]).view(torch.int16)[:, :count]
     keep = words >= round(rate * 2**16) - 2**15
     return x * keep.view(x.shape).to(x.dtype).div_(1 - rate)
+
+
+def normal_like(x: Tensor) -> Tensor:
+    """Standard normal numbers of the shape and dtype of x (N, …).
+
+    Inside `draw` they are each image's own; elsewhere they come from torch's generator.
+    """
+    layer = _next_layer(x)
+    if layer is None:
+        return torch.randn_like(x)
+    return normal(layer[0], tuple(x.shape[1:]), layer[1]).to(x.dtype)
+
+
+def _next_layer(x: Tensor) -> tuple[Tensor, int] | None:
+    """The keys and the stream for a random layer on x (N, …); None outside of a draw with keys."""
+    stream = _current.get()
+    if stream is None or stream.keys is None:
+        return None
+    if len(x) != len(stream.keys):
+        raise RuntimeError(f"a random layer got a batch of {len(x)} inside a draw of {len(stream.keys)} images")
+    stream.layer += 1
+    return stream.keys, stream.layer
 
 
 # --- the mixing functions -------------------------------------------------------------------------------------

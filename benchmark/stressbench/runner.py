@@ -36,6 +36,10 @@ class Run:
         self._images = images
         # A deterministic model's draws are all the same, so one is made and one is what the record says.
         self.draws = (plan.draws or ready.default_draws) if ready.stochastic else 1
+        if ready.most_draws is not None and self.draws > ready.most_draws:
+            raise UserError(
+                f"{plan.model} has {ready.most_draws} draws and --draws asks for {self.draws}: more would repeat them"
+            )
         self._data = record.DatasetInfo(
             name=plan.dataset.name,
             split=plan.dataset.split,

@@ -14,7 +14,6 @@ from stressbench.errors import Interrupted, UserError
 from stressbench.plan import Plan, Words
 from stressbench.record import Record
 from stressbench.runner import Run
-from stressbench.spec import Spec
 from stressbench.terminal import Screen
 
 
@@ -37,16 +36,17 @@ def run(words: Words, out: Path, fresh: bool, screen: Screen) -> Iterator[tuple[
             "on them compares with a published one, and the record says so (--dataset-name gives the copy its own name)"
         )
 
-    def train(spec: Spec, build: Callable[[], nn.Module]) -> None:
+    def train(spec: str, seed: int, build: Callable[[], nn.Module]) -> None:
+        named = f"{spec}, seed {seed}," if seed else spec
         if not dataset.embedded:
             raise UserError(
-                f"{spec} has no weights for {dataset.name}: train it with `{_train_command(words, spec)}`, "
+                f"{named} has no weights for {dataset.name}: train it with `{_train_command(words, spec, seed)}`, "
                 "or give a file with --weights"
             )
-        screen.note(f"{spec} has no weights for {dataset.name} yet: training it, this once")
+        screen.note(f"{named} has no weights for {dataset.name} yet: training it, this once")
         train_set = registry.dataset(words.dataset, "train", words.data_dir, words.dataset_name)
-        with screen.training(f"training {spec}") as report:
-            training.train_embedded(str(spec), build, train_set, plans[0].device, report)
+        with screen.training(f"training {named}") as report:
+            training.train_embedded(spec, build, train_set, plans[0].device, report, seed)
 
     images = Resident(dataset, plans[0].n, plans[0].device)
     ready: dict[str, models.Ready] = {}
@@ -66,7 +66,13 @@ def run(words: Words, out: Path, fresh: bool, screen: Screen) -> Iterator[tuple[
             raise Interrupted(f"interrupted: {kept}the same command goes on from there") from error
 
 
-def _train_command(words: Words, spec: Spec) -> str:
-    options = {"model": spec, "dataset": words.dataset, "data-dir": words.data_dir, "dataset-name": words.dataset_name}
+def _train_command(words: Words, spec: str, seed: int) -> str:
+    options = {
+        "model": spec,
+        "dataset": words.dataset,
+        "data-dir": words.data_dir,
+        "dataset-name": words.dataset_name,
+        "seed": seed or None,
+    }
     given = [part for name, value in options.items() if value is not None for part in (f"--{name}", str(value))]
     return shlex.join(["bench", "train", *given])

@@ -39,7 +39,10 @@ _SUITE_OPTIONS = ("corruptions", "severities", "baseline")
 )
 @click.option("--dataset-name", help="What the record calls the dataset; needed for --dataset parquet.")
 @click.option(
-    "--weights", type=click.Path(path_type=Path), help="The model's weights: safetensors, or a torch file of tensors."
+    "--weights",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="The weights: safetensors, or a torch file of tensors. Ensembles: one a member, or a folder of seedN files.",
 )
 @click.option(
     "--stress",

@@ -19,7 +19,7 @@ from stressbench.errors import UserError
     type=click.IntRange(0, 2**31 - 1),
     default=0,
     show_default=True,
-    help="Decides the initial weights, the order and the augmentation; runs use the weights of seed 0.",
+    help="Decides the initial weights, the order and the augmentation; runs use seed 0, ensembles also others.",
 )
 @click.option(
     "--recipe",

@@ -10,7 +10,7 @@ from torch import nn
 
 import stressbench
 from stressbench import weights
-from stressbench.contracts import Dataset
+from stressbench.contracts import Composite, Dataset
 from stressbench.errors import UserError
 from stressbench.training.loop import Report, TrainingResult, fresh, train
 from stressbench.training.recipes import Recipe, recipe_for
@@ -31,6 +31,11 @@ def train_and_store(
     The file says how its weights were made. Raises `UserError` for a model that comes with its weights, when training
     diverges, and when the file cannot be written.
     """
+    if isinstance(module, Composite):
+        parts = " and ".join(dict.fromkeys(part.spec for part in module.parts()))
+        raise UserError(
+            f"{model} has no weights of its own, only its parts have: train {parts}, with --seed for each seed"
+        )
     if not getattr(module, "untrained", False):
         raise UserError(f"{model} comes with weights of its own, which it would not give up for trained ones: run it")
     result = train(module, train_set, recipe, seed, device, report, held_out)
