@@ -1,0 +1,202 @@
+"""What happens in a forward pass, module by module; and passes that change one place of it and share what is before.
+
+Calls of modules are numbered in the order in which they begin; call 0 is the model's own. A `Place` is the input or
+the output of one of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
+
+from stressbench import randomness
+from stressbench.errors import UserError
+from stressbench.registry import describe
+
+# Told apart from any other dimension, and small.
+_IMAGES = 2
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a module in a pass; shapes are of one image's tensor, None where it was not one batch of tensors."""
+
+    number: int
+    name: str  # the module's dotted name, "" for the model itself
+    module: nn.Module
+    depth: int  # calls that it was made inside of
+    last: int  # the number of the last call that was made inside of it, its own where there was none
+    layers: int  # convolutions and linear layers called up to its end
+    given: tuple[int, ...] | None
+    returned: tuple[int, ...] | None
+
+    @property
+    def is_layer(self) -> bool:
+        return isinstance(self.module, nn.modules.conv._ConvNd | nn.Linear)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A tensor in a forward pass: what a call was given, or what it returned."""
+
+    call: Call
+    side: Literal["input", "output"]
+
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        return self.call.given if self.side == "input" else self.call.returned
+
+    def __str__(self) -> str:
+        return f"{self.side} of {self.call.name or 'the model'}"
+
+
+_Around = Callable[[nn.Module, Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
+
+
+class _Wrapped:
+    """Inside, calls of a model's modules go through `around`; afterwards the modules are as they were."""
+
+    def __init__(self, model: nn.Module, around: _Around) -> None:
+        self._model, self._around, self._undo = model, around, ExitStack()
+
+    def __enter__(self) -> Self:
+        for module in self._model.modules():
+            before, had_own = module.forward, "forward" in vars(module)
+
+            def forward(*args: Any, _m: nn.Module = module, _f: Any = before, **kwargs: Any) -> Any:
+                return self._around(_m, _f, args, kwargs)
+
+            # Hooks cannot skip a call, so the forward is put in the module's own attributes, before its class's.
+            vars(module)["forward"] = forward
+            if had_own:
+                self._undo.callback(vars(module).__setitem__, "forward", before)
+            else:
+                self._undo.callback(vars(module).__delitem__, "forward")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._undo.close()
+
+
+def calls(model: nn.Module, image_size: tuple[int, int]) -> list[Call]:
+    """The calls of one pass, by number, in eval mode and on grey images, wherever the model's weights are.
+
+    Raises `UserError` for a model that cannot take images of this size.
+    """
+    names = {module: name for name, module in model.named_modules()}
+    found: dict[int, Call] = {}
+    begun = depth = layers = 0
+
+    def around(module: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        nonlocal begun, depth, layers
+        number, begun, depth = begun, begun + 1, depth + 1
+        given = _shape(args[0]) if args else None
+        returned = forward(*args, **kwargs)
+        depth -= 1
+        call = Call(number, names[module], module, depth, begun - 1, 0, given, _shape(returned))
+        layers += call.is_layer
+        found[number] = Call(**{**vars(call), "layers": layers})
+        return returned
+
+    modes = [(module, module.training) for module in model.modules()]
+    parameter = next(model.parameters(), torch.empty(0))
+    images = torch.full((_IMAGES, 3, *image_size), 0.5, device=parameter.device, dtype=parameter.dtype)
+    devices = [images.device] if images.is_cuda else []
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices), _Wrapped(model.eval(), around):
+            model(images)
+    except UserError:
+        raise
+    except Exception as error:  # the model is a plugin's, and may fail in any way
+        height, width = image_size
+        raise UserError(
+            f"the model fails on images of {height}×{width} pixels ({describe(error)}): use it on others, or mend it"
+        ) from error
+    finally:
+        for module, training in modes:
+            module.training = training
+    return [found[number] for number in range(begun)]
+
+
+def _shape(value: object) -> tuple[int, ...] | None:
+    if isinstance(value, Tensor) and value.ndim > 1 and len(value) == _IMAGES and value.is_floating_point():
+        return tuple(value.shape[1:])
+    return None
+
+
+def changed(
+    model: nn.Module, images: Tensor, place: Place, change: Callable[[Tensor], Tensor], draws: int | None = None
+) -> Tensor:
+    """Logits (draws, N, C) of a model for images, with the tensor at one place changed in each draw anew.
+
+    Draw s is made inside `randomness.redraw(s)`. A call of a module that was over before the place was reached is made
+    once, for the first draw, and the others get a copy of what it returned; what lies between such calls is computed
+    again. What is before the place must not be random. Without a number of draws: one pass in whatever draw this is,
+    (N, C).
+
+    Raises `UserError` when a pass does not come to the place.
+    """
+    passes = _Changed(model, place, change, keep=draws is not None and draws > 1)
+    with _Wrapped(model, passes.around):
+        if draws is None:
+            return passes(images)
+        outputs = []
+        for index in range(draws):
+            with randomness.redraw(index):
+                outputs.append(passes(images))
+    return torch.stack(outputs)
+
+
+class _Changed:
+    """The state of `changed`'s passes."""
+
+    def __init__(self, model: nn.Module, place: Place, change: Callable[[Tensor], Tensor], keep: bool) -> None:
+        self._model, self._place, self._change, self._keep = model, place, change, keep
+        self._returned: dict[int, tuple[Any, int]] = {}  # by the call's number, with the number of the next call
+        self._next = 0
+        self._reached = False
+
+    def __call__(self, images: Tensor) -> Tensor:
+        self._next, self._reached = 0, False
+        output: Tensor = self._model(images)
+        if not self._reached:
+            raise UserError(f"the {self._place} was not reached: the model runs its modules in another order each time")
+        return output
+
+    def around(self, module: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        number = self._next
+        if number in self._returned:
+            kept, self._next = self._returned[number]
+            returned = _copy(kept)
+        else:
+            self._next += 1
+            if self._is_place(number, module, "input"):
+                args = (self._reach(args[0]), *args[1:])
+            returned = forward(*args, **kwargs)
+            if self._keep and not self._reached:
+                for inner in range(number + 1, self._next):
+                    self._returned.pop(inner, None)
+                # A copy, since whatever gets it may change it in place.
+                self._returned[number] = (_copy(returned), self._next)
+        return self._reach(returned) if self._is_place(number, module, "output") else returned
+
+    def _is_place(self, number: int, module: nn.Module, side: str) -> bool:
+        call = self._place.call
+        return number == call.number and module is call.module and side == self._place.side
+
+    def _reach(self, value: Any) -> Any:
+        self._reached = True
+        return self._change(value)
+
+
+def _copy(value: Any) -> Any:
+    return tree_map(lambda part: part.clone() if isinstance(part, Tensor) else part, value)
