@@ -22,9 +22,10 @@ types: $(INSTALLED)
 check: $(INSTALLED)
 	$(BIN)/pytest
 
-bench: $(INSTALLED)  ## speed on this machine: the command line, the stress engine
+bench: $(INSTALLED)  ## speed on this machine: the command line, the stress engine, draws
 	$(BIN)/python tests/bench/bench_startup.py
 	$(BIN)/python tests/bench/bench_corruptions.py
+	$(BIN)/python tests/bench/bench_draws.py
 
 $(INSTALLED): setup.cfg pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "stressbench needs Python 3.11 or newer; name one: make PYTHON=python3.12")'

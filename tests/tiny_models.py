@@ -78,8 +78,8 @@ def dropped(dataset: Dataset) -> nn.Module:
     return Dropped(dataset)
 
 
-def untrained(dataset: Dataset) -> nn.Module:
-    return Untrained(dataset)
+def untrained(dataset: Dataset, width: int = 8) -> nn.Module:
+    return Untrained(dataset, width)
 
 
 def wrong(dataset: Dataset, answer: str) -> nn.Module:

@@ -15,6 +15,7 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
+from torch.utils.flop_counter import FlopCounterMode
 
 from stressbench import randomness
 from stressbench.errors import UserError
@@ -88,7 +89,7 @@ class _Wrapped:
 
 
 def calls(model: nn.Module, image_size: tuple[int, int]) -> list[Call]:
-    """The calls of one pass, by number, in eval mode and on grey images, wherever the model's weights are.
+    """The calls of one pass, by number.
 
     Raises `UserError` for a model that cannot take images of this size.
     """
@@ -107,13 +108,30 @@ def calls(model: nn.Module, image_size: tuple[int, int]) -> list[Call]:
         found[number] = Call(**{**vars(call), "layers": layers})
         return returned
 
+    with _Wrapped(model, around):
+        _one_pass(model, image_size, _IMAGES)
+    return [found[number] for number in range(begun)]
+
+
+def multiply_adds(model: nn.Module, image_size: tuple[int, int]) -> int:
+    """Multiplications, each with its addition, of one image's pass: those of convolutions and matrix products.
+
+    Raises `UserError` for a model that cannot take images of this size.
+    """
+    with FlopCounterMode(display=False) as counter:
+        _one_pass(model, image_size, 1)
+    return int(counter.get_total_flops()) // 2
+
+
+def _one_pass(model: nn.Module, image_size: tuple[int, int], count: int) -> None:
+    """A pass of grey images in eval mode, wherever the model's weights are, that leaves no trace."""
     modes = [(module, module.training) for module in model.modules()]
     parameter = next(model.parameters(), torch.empty(0))
-    images = torch.full((_IMAGES, 3, *image_size), 0.5, device=parameter.device, dtype=parameter.dtype)
+    images = torch.full((count, 3, *image_size), 0.5, device=parameter.device, dtype=parameter.dtype)
     devices = [images.device] if images.is_cuda else []
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices), _Wrapped(model.eval(), around):
-            model(images)
+        with torch.no_grad(), torch.random.fork_rng(devices):
+            model.eval()(images)
     except UserError:
         raise
     except Exception as error:  # the model is a plugin's, and may fail in any way
@@ -124,7 +142,6 @@ def calls(model: nn.Module, image_size: tuple[int, int]) -> list[Call]:
     finally:
         for module, training in modes:
             module.training = training
-    return [found[number] for number in range(begun)]
 
 
 def _shape(value: object) -> tuple[int, ...] | None:

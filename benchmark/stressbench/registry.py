@@ -114,8 +114,16 @@ def check_model(text: str) -> Entry:
 
 
 def options(kind: str, name: str) -> dict[str, inspect.Parameter]:
-    """The options that a plugin's callable takes, by name."""
+    """The options that a plugin's callable takes, by name, and `argument` where it takes what follows a colon."""
     return _parameters(find(kind, name).load(), leading=1 if kind == "models" else 0)
+
+
+def option_type(kind: str, name: str, option: inspect.Parameter) -> str:
+    """What an option of a plugin's callable may be, for a person."""
+    hint = _annotation(find(kind, name).load(), option)
+    if typing.get_origin(hint) is typing.Literal:
+        return "|".join(map(str, typing.get_args(hint)))
+    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
 
 
 def describe(error: BaseException) -> str:

@@ -179,4 +179,5 @@ def _wrap(dataset: Dataset, spec: Spec, wrapper: Callable[[nn.Module, str], Wrap
 
     def name(member: str) -> str:
         return str(Spec(spec.name, f"({member})" if "," in member else member, spec.options))
+
     return model.each(wrapper, name)

@@ -13,6 +13,7 @@ from stressbench.cli.data import data
 from stressbench.cli.leaderboard import leaderboard
 from stressbench.cli.listing import list_
 from stressbench.cli.run import run
+from stressbench.cli.show import show
 from stressbench.cli.train import train
 from stressbench.errors import Interrupted, UserError
 
@@ -26,10 +27,11 @@ def cli() -> None:
     bench run                                      the embedded sample, one model, a minute or two
     bench run --suite corruption --model resnet18-smooth --dataset cifar100
     bench list                                     the models, suites and datasets that are installed
+    bench show resnet18-smooth                     a model's options, size and locations
     """
 
 
-for _command in (run, list_, data, train, leaderboard):
+for _command in (run, list_, show, data, train, leaderboard):
     cli.add_command(_command)
 
 

@@ -6,12 +6,11 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from stressbench.contracts import Dataset
 from stressbench.errors import UserError, did_you_mean
+from stressbench.passes import multiply_adds
 
 
 @dataclass(frozen=True)
@@ -109,20 +108,10 @@ def recipe_for(module: nn.Module, dataset: Dataset, name: str = "fast") -> Recip
     if name not in NAMES:
         raise UserError(f"there is no recipe '{name}': {did_you_mean(name, NAMES)}choose one of {', '.join(NAMES)}")
     if name == "fast" and dataset.embedded:
-        epochs = round(EMBEDDED_WORK / (_forward_work(module, dataset) * len(dataset.images) + 1))
+        epochs = round(EMBEDDED_WORK / (2 * multiply_adds(module, dataset.image_size) * len(dataset.images) + 1))
         return EMBEDDED.with_epochs(min(max(epochs, 1), EMBEDDED_MOST_EPOCHS))
     if name == "fast":
         return FAST
     side = min(dataset.image_size)
     recipe = replace(PAPER_LARGE, padding=side // 8) if side > 64 else PAPER
     return replace(recipe, flip=EMBEDDED.flip) if dataset.embedded else recipe
-
-
-def _forward_work(module: nn.Module, dataset: Dataset) -> int:
-    """Floating-point operations of one image's forward pass, as its convolutions and matrix products make them."""
-    was_training = module.training
-    counter = FlopCounterMode(display=False)
-    with torch.no_grad(), torch.random.fork_rng(devices=[]), counter:
-        module.eval()(torch.zeros(1, 3, *dataset.image_size))
-    module.train(was_training)
-    return int(counter.get_total_flops())
