@@ -15,10 +15,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from stressbench.errors import UserError, did_you_mean
-from stressbench.spec import Spec, parse
+from stressbench.spec import Spec, parse, split
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from stressbench.contracts import Dataset, Suite
 
 KINDS = ("models", "suites", "datasets")
+
+# How a callable annotates an `argument` that names a model, or several joined by +: they are checked with its options.
+ModelName = Annotated[str, "names of models, joined by +"]
 
 
 @dataclass(frozen=True)
@@ -154,11 +157,14 @@ def _typed(
 
     known = _parameters(factory, leading)
     # What follows the colon reaches a callable as `argument`; one without it takes no such part.
-    takes_argument = known.pop("argument", None) is not None
-    if takes_argument != (spec.argument is not None):
-        use = f"{entry.name}:SOMETHING" if takes_argument else entry.name
+    argument = known.pop("argument", None)
+    if (argument is None) != (spec.argument is None):
+        use = entry.name if argument is None else f"{entry.name}:SOMETHING"
         raise UserError(f"'{spec}' does not fit {entry}: write {use}")
     typed: dict[str, Any] = {} if spec.argument is None else {"argument": spec.argument}
+    if argument is not None and spec.argument is not None and _annotation(factory, argument) is ModelName:
+        for name in split(spec.argument, "+"):
+            check_model(name)
     for name, text in given.items():
         if name not in known:
             listed = ", ".join(known) if known else "none"

@@ -16,6 +16,7 @@ from stressbench import randomness, registry
 from stressbench.contracts import Dataset, Finite, Part
 from stressbench.errors import UserError
 from stressbench.predict import sample
+from stressbench.registry import ModelName
 from stressbench.spec import parse, split
 
 SIZE = 5  # of a deep ensemble, unless it is given
@@ -72,7 +73,7 @@ def most_draws(module: nn.Module) -> int | None:
     return module.most_draws if isinstance(module, Finite) else None
 
 
-def ensemble(dataset: Dataset, argument: str, size: int | None = None) -> nn.Module:
+def ensemble(dataset: Dataset, argument: ModelName, size: int | None = None) -> nn.Module:
     """One name: seeds 0 … size − 1, five of them by default. Several, joined by +: so many seeds of each, 1 by default.
 
     Members are in the order of their seeds, and of their names for each seed, so that fewer draws mix them too.

@@ -22,6 +22,7 @@ from stressbench.contracts import Dataset, Part
 from stressbench.errors import UserError
 from stressbench.locations import locate
 from stressbench.passes import Place
+from stressbench.registry import ModelName
 from stressbench.spec import Spec, parse
 from stressbench_plugins.ensemble import Ensemble, most_draws
 
@@ -134,7 +135,7 @@ TRANSFORMS: dict[str, tuple[Turn, ...]] = {
 
 
 def infer_transform(
-    dataset: Dataset, argument: str, transforms: Literal["flip", "rotate", "dihedral"] = "flip"
+    dataset: Dataset, argument: ModelName, transforms: Literal["flip", "rotate", "dihedral"] = "flip"
 ) -> nn.Module:
     """`flip`: the image and its mirror image, 2 passes; `rotate`: 4 quarter turns; `dihedral`: both, 8.
 
@@ -151,14 +152,14 @@ def infer_transform(
     )
 
 
-def infer_noise(dataset: Dataset, argument: str, sigma: float = 0.05, location: str = "2") -> nn.Module:
+def infer_noise(dataset: Dataset, argument: ModelName, sigma: float = 0.05, location: str = "2") -> nn.Module:
     """Gaussian noise on the tensor at a location; sigma is absolute, and in the paper from 0.01 to 0.5."""
     return _disturb(
         dataset, Spec("infer-noise", argument, {"sigma": str(sigma), "location": location}), location, Noise(sigma)
     )
 
 
-def infer_dropout(dataset: Dataset, argument: str, rate: float = 0.1, location: str = "2") -> nn.Module:
+def infer_dropout(dataset: Dataset, argument: ModelName, rate: float = 0.1, location: str = "2") -> nn.Module:
     """Dropout of elements at a location, even of networks trained without any; rate in the paper 0.01 to 0.5."""
     return _disturb(
         dataset, Spec("infer-dropout", argument, {"rate": str(rate), "location": location}), location, Dropout(rate)

@@ -18,6 +18,7 @@ SOURCE = """
 from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 from torch import nn
+from stressbench.registry import ModelName
 
 if TYPE_CHECKING:
     from stressbench.contracts import Dataset
@@ -34,6 +35,10 @@ def wrap(dataset: Dataset, argument: str, rate: float = 0.5) -> nn.Module:
     module = nn.Flatten()
     module.given = (argument, rate)
     return module
+
+
+def both(dataset: Dataset, argument: ModelName) -> nn.Module:
+    return nn.Flatten()
 """
 
 
@@ -52,7 +57,12 @@ def dataset() -> Dataset:
 @pytest.fixture
 def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "typed_plugin.py").write_text(SOURCE)
-    points = {"typed": "typed_plugin:build", "wrap": "typed_plugin:wrap", "tiny": "typed_plugin:build"}
+    points = {
+        "typed": "typed_plugin:build",
+        "wrap": "typed_plugin:wrap",
+        "both": "typed_plugin:both",
+        "tiny": "typed_plugin:build",
+    }
     write_distribution(tmp_path, "typed-plugin", {"stressbench.models": points})
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "typed_plugin", raising=False)
@@ -140,3 +150,15 @@ def test_listing_imports_nothing_heavy(bench: object) -> None:
     assert done.stdout.splitlines()[-1] == "[]"
     for words in ("  resnet18 ", " -smooth,", "corruption", "digits", "not-importable"):
         assert words in done.stdout
+
+
+def test_models_in_an_argument_are_checked_without_being_built(plugin: Path) -> None:
+    assert registry.check_model("both:unbuildable+(typed,width=3)+wrap:anything").name == "both"
+    for text, words in (
+        ("both:typed+tyyped", "did you mean 'typed'"),
+        ("both:(typed,width=x)", "option 'width'"),
+        ("both:both:(typed,witdh=1)", "did you mean 'width'"),
+        ("both:typed+", "names nothing"),
+    ):
+        with pytest.raises(UserError, match=words):
+            registry.check_model(text)
