@@ -6,11 +6,10 @@ the output of one of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +20,9 @@ from stressbench import randomness
 from stressbench.errors import UserError
 from stressbench.registry import describe
 
-# Told apart from any other dimension, and small.
+# In a pass that is watched: a tensor with another first dimension has no row for each image.
 _IMAGES = 2
+_LAYERS = (nn.modules.conv._ConvNd, nn.Linear)
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Call:
 
     @property
     def is_layer(self) -> bool:
-        return isinstance(self.module, nn.modules.conv._ConvNd | nn.Linear)
+        return isinstance(self.module, _LAYERS)
 
 
 @dataclass(frozen=True)
@@ -61,31 +61,23 @@ class Place:
 _Around = Callable[[nn.Module, Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
 
 
-class _Wrapped:
+@contextmanager
+def _wrapped(model: nn.Module, around: _Around) -> Iterator[None]:
     """Inside, calls of a model's modules go through `around`; afterwards the modules are as they were."""
-
-    def __init__(self, model: nn.Module, around: _Around) -> None:
-        self._model, self._around, self._undo = model, around, ExitStack()
-
-    def __enter__(self) -> Self:
-        for module in self._model.modules():
-            before, had_own = module.forward, "forward" in vars(module)
+    with ExitStack() as undo:
+        for module in model.modules():
+            attributes, before = vars(module), module.forward
+            if "forward" in attributes:
+                undo.callback(attributes.__setitem__, "forward", before)
+            else:
+                undo.callback(attributes.__delitem__, "forward")
 
             def forward(*args: Any, _m: nn.Module = module, _f: Any = before, **kwargs: Any) -> Any:
-                return self._around(_m, _f, args, kwargs)
+                return around(_m, _f, args, kwargs)
 
-            # Hooks cannot skip a call, so the forward is put in the module's own attributes, before its class's.
-            vars(module)["forward"] = forward
-            if had_own:
-                self._undo.callback(vars(module).__setitem__, "forward", before)
-            else:
-                self._undo.callback(vars(module).__delitem__, "forward")
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._undo.close()
+            # Hooks cannot skip a call, so the forward is put among the module's own attributes, before its class's.
+            attributes["forward"] = forward
+        yield
 
 
 def calls(model: nn.Module, image_size: tuple[int, int]) -> list[Call]:
@@ -103,12 +95,11 @@ def calls(model: nn.Module, image_size: tuple[int, int]) -> list[Call]:
         given = _shape(args[0]) if args else None
         returned = forward(*args, **kwargs)
         depth -= 1
-        call = Call(number, names[module], module, depth, begun - 1, 0, given, _shape(returned))
-        layers += call.is_layer
-        found[number] = Call(**{**vars(call), "layers": layers})
+        layers += isinstance(module, _LAYERS)
+        found[number] = Call(number, names[module], module, depth, begun - 1, layers, given, _shape(returned))
         return returned
 
-    with _Wrapped(model, around):
+    with _wrapped(model, around):
         _one_pass(model, image_size, _IMAGES)
     return [found[number] for number in range(begun)]
 
@@ -163,7 +154,7 @@ def changed(
     Raises `UserError` when a pass does not come to the place.
     """
     passes = _Changed(model, place, change, keep=draws is not None and draws > 1)
-    with _Wrapped(model, passes.around):
+    with _wrapped(model, passes.around):
         if draws is None:
             return passes(images)
         outputs = []

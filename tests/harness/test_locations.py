@@ -57,6 +57,17 @@ def test_other_small_networks() -> None:
     assert found(mlp, 8) == ["0 input of 1", "1 output of 3", "2 output of 5", "3 output of 8", "4 input of 10"]
 
 
+def test_a_convolution_without_padding_begins_no_stage() -> None:
+    def conv() -> nn.Module:
+        return nn.Conv2d(3, 3, 3)
+
+    def pool() -> nn.Module:
+        return nn.MaxPool2d(2)
+
+    layers = [conv(), nn.ReLU(), conv(), pool(), conv(), conv(), pool(), conv(), pool(), nn.Flatten(), nn.Linear(75, 2)]
+    assert found(nn.Sequential(*layers), 64)[1:4] == ["1 output of 2", "2 output of 5", "3 output of 7"]
+
+
 def test_a_network_without_stages_has_two_locations_and_its_names() -> None:
     tiny = Tiny(digits("test"))
     assert found(tiny) == ["0 input of features", "4 input of head"]
