@@ -1,7 +1,8 @@
 """Model, Suite, Dataset: the whole surface that a third party extends, on one screen.
 
 Each is reached by one entry point a name, in the groups `stressbench.models`, `stressbench.suites` and
-`stressbench.datasets`. The callable's own signature types its options.
+`stressbench.datasets`. The callable's own signature types its options; what follows a colon in a model's name is its
+`argument`, which a wrapper annotates as `registry.ModelName`.
 
     model      def mynet(dataset: Dataset, **options) -> torch.nn.Module
     suite      def mysuite(**options) -> Suite

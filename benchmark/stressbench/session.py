@@ -37,7 +37,7 @@ def run(words: Words, out: Path, fresh: bool, screen: Screen) -> Iterator[tuple[
         )
 
     def train(spec: str, seed: int, build: Callable[[], nn.Module]) -> None:
-        named = f"{spec}, seed {seed}," if seed else spec
+        named = f"{spec} (seed {seed})" if seed else spec
         if not dataset.embedded:
             raise UserError(
                 f"{named} has no weights for {dataset.name}: train it with `{_train_command(words, spec, seed)}`, "

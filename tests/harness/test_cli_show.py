@@ -94,6 +94,6 @@ def test_a_missing_member_gives_the_command_that_trains_it(
     data = ("--dataset", "cifar10", "--data-dir", shared / "data" / "cifar10")
     assert bench("run", "--model", "ensemble:untrained", *data, "--limit", 2, "--out", tmp_path / "runs") == 2
     last = capsys.readouterr().err.strip().splitlines()[-1]
-    assert "untrained, seed 1, has no weights for cifar10" in last
+    assert "untrained (seed 1) has no weights for cifar10" in last
     assert "bench train --model untrained --dataset cifar10 --data-dir" in last
     assert "--seed 1`" in last
