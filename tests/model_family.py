@@ -1,4 +1,4 @@
-"""What the tests of the model plugins share: every model of ours by its name, datasets for them, and looks inside."""
+"""What the tests of the model plugins share: every architecture of ours by its name, datasets for them, and looks inside."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from stressbench.datasets.digits import InMemory
 
 ENDINGS = ("", "-smooth", "-mcdo", "-mcdo-smooth")
 
+# Models made of other models are no architectures.
+_OF_MODELS = ("stressbench_plugins.ensemble:", "stressbench_plugins.training_free:")
+
 
 def _entry_points() -> dict[str, str]:
     config = ConfigParser()
@@ -22,7 +25,7 @@ def _entry_points() -> dict[str, str]:
     lines = config["options.entry_points"]["stressbench.models"].split("\n")
     points = [line.partition(" = ")[::2] for line in lines if " = " in line]
     assert len(dict(points)) == len(points), "a name is there twice"
-    return dict(points)
+    return {name: target for name, target in points if not target.startswith(_OF_MODELS)}
 
 
 # What `setup.cfg` says, and not what is installed, so that a new line is tested before the next installation.

@@ -89,7 +89,7 @@ def test_the_wheel_works_in_an_empty_environment(wheel: Path, tmp_path: Path) ->
         capture_output=True, text=True, check=True, cwd=tmp_path, env=clean,
     )  # fmt: skip
     assert where.stdout.count(str(site)) == len(PACKAGES)
-    assert re.search("^  resnet18 .*-smooth", bench("list"), re.MULTILINE)
+    assert "resnet18-smooth" in bench("list")
     written = bench("data", "corrupt", "--dataset", "digits", "--corruption", "fog", "--limit", "4", "--out", "fog")
     assert "fog.npy" in written
     # A wheel without its tables of AlexNet's errors could not name a baseline.

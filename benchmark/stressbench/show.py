@@ -30,16 +30,13 @@ def result(suite: Suite, record: Record, folder: Path) -> None:
     console = Console(highlight=False)
     data = record.dataset
     draws = f", {record.draws} draws" if record.model.stochastic else ""
-    console.print(
-        Text(
-            f"\n{record.model.spec}{draws} · {record.suite.name} · {data.name}, {data.n:,} images, {data.stress} stress"
-        )
-    )
+    title = f"{record.model.spec}{draws} · {record.suite.name} · {data.name}, {data.n:,} images, {data.stress} stress"
+    console.print(Text(f"\n{title}"), soft_wrap=True)
     console.print(_conditions(suite, record.conditions))
     console.print(_metrics(suite, record))
     unknown = [name for name, value in record.metrics.items() if value is None]
     if unknown:
-        console.print(Text(f"unknown for this run: {', '.join(unknown)}\n"))
+        console.print(Text(f"unknown for this run: {', '.join(unknown)}\n"), soft_wrap=True)
     for what, path in (("record", folder / "record.json"), ("tables", folder / "tables")):
         console.print(Text(f"{what}  {path}"), soft_wrap=True)
 
