@@ -1,4 +1,4 @@
-"""What the tests of the model plugins share: every architecture of ours by its name, datasets for them, and looks inside."""
+"""What the tests of the model plugins share: every architecture of ours, datasets for them, and looks inside."""
 
 from __future__ import annotations
 
