@@ -59,6 +59,8 @@ class Run:
         same call goes on from there.
         """
         plan = self.plan
+        if plan.draws not in (None, self.draws):
+            screen.note(f"{plan.model} is deterministic: it has one draw, and --draws {plan.draws} changes nothing")
         with self.store.open(fresh):
             pending = [condition for condition in plan.conditions if not self._finished(condition, screen)]
             if len(pending) < len(plan.conditions):

@@ -111,8 +111,12 @@ def test_the_seed_decides_the_noise_and_the_draws(tmp_path: Path) -> None:
         assert ours["metrics"]["nll"] != theirs["metrics"]["nll"]
 
 
-def test_draws_are_asked_for_and_a_deterministic_model_has_one(tmp_path: Path) -> None:
+def test_draws_are_asked_for_and_a_deterministic_model_has_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run("--model", "dropped", "--model", "tiny", *SMALL, "--draws", 5, "--out", tmp_path)
+    (told,) = (line for line in capsys.readouterr().err.splitlines() if "deterministic" in line)
+    assert told.startswith("tiny is deterministic: it has one draw")
     draws = {load(path).model.spec: load(path).draws for path in tmp_path.glob("*/record.json")}
     assert draws == {"dropped": 5, "tiny": 1}
 
