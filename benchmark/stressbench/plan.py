@@ -55,7 +55,6 @@ class Plan:
     archive: Archive | None  # opened and checked; None where the stress is generated
     n: int  # the first n images of the split
     model: Spec
-    model_entry: Entry
     weights: Sequence[Path]  # one for each part of the model, or a folder of them; empty for the store's
     draws: int | None  # None: the model's own default
     seed: int
@@ -79,9 +78,12 @@ def make(words: Words, dataset: Dataset) -> list[Plan]:
     Raises `UserError` for whatever is wrong: unknown names and options, official files that are asked for and not
     there or not whole, a device that this machine lacks.
     """
-    entries = [(parse(text), registry.check_model(text)) for text in words.models]
-    if words.weights and len(entries) > 1:
-        raise UserError(f"--weights fits one model and {len(entries)} are given: give one --model, or train the others")
+    for text in words.models:
+        registry.check_model(text)
+    if words.weights and len(words.models) > 1:
+        raise UserError(
+            f"--weights fits one model and {len(words.models)} are given: give one --model, or train the others"
+        )
     device = pick_device(words.device)
     batch_size = words.batch_size or (1000 if device.type == "cuda" else 100)
     n = len(dataset.images) if words.limit is None else min(words.limit, len(dataset.images))
@@ -103,8 +105,7 @@ def make(words: Words, dataset: Dataset) -> list[Plan]:
             dataset=dataset,
             archive=archive,
             n=n,
-            model=spec,
-            model_entry=entry,
+            model=parse(text),
             weights=words.weights,
             draws=words.draws,
             seed=words.seed,
@@ -112,7 +113,7 @@ def make(words: Words, dataset: Dataset) -> list[Plan]:
             batch_size=batch_size,
             device=device,
         )
-        for spec, entry in entries
+        for text in words.models
         for suite, suite_entry, options, conditions, archive in suites
     ]
 

@@ -74,21 +74,6 @@ def save(module: nn.Module, path: Path, metadata: Mapping[str, str]) -> None:
         ) from error
 
 
-def metadata(path: Path) -> dict[str, str]:
-    """The words that `save` put beside the weights; empty for a file that says nothing of itself.
-
-    Raises `UserError` when the file is missing or not safetensors.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    _require_file(path)
-    try:
-        with safe_open(path, framework="pt") as file:
-            return dict(file.metadata() or {})
-    except SafetensorError as error:
-        raise UserError(f"{path} is not a whole safetensors file ({error}); train or download it again") from error
-
-
 def checksum(module: nn.Module) -> str:
     """ "sha256:" and the hex digest of a module's weights: the state dict's names in order, dtypes, shapes and bytes.
 
