@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor, nn
 
-    from stressbench.record import Baseline, DatasetInfo
+    from stressbench.record import Baseline, DatasetInfo, Finding
 
 # What was done to the images: flat and JSON-able, for example {"corruption": "fog", "severity": 3}.
 Condition = Mapping[str, str | int | float]
@@ -147,6 +147,14 @@ class Batch:
 
 
 @dataclass(frozen=True)
+class Stressed:
+    """What a model is shown in place of a batch."""
+
+    images: Tensor  # (N, 3, H, W) or (N, T, 3, H, W), float in [0, 1], on the batch's device
+    columns: Mapping[str, Tensor] = field(default_factory=dict)  # what was seen on the way, (N,) each: for the table
+
+
+@dataclass(frozen=True)
 class Metric:
     """How to read one number of a record. A record's first metric that is not null ranks the leaderboard."""
 
@@ -170,12 +178,15 @@ class Suite(ABC):
         """What to try."""
 
     @abstractmethod
-    def present(self, condition: Condition, batch: Batch, model: nn.Module) -> Tensor:
-        """The stressed images, (N, 3, H, W) or (N, T, 3, H, W), float in [0, 1], on the batch's device."""
+    def present(self, condition: Condition, batch: Batch, model: nn.Module) -> Stressed:
+        """The stressed images. `model` is there to be differentiated through; what judges them is the runner's."""
 
     @abstractmethod
     def observe(self, condition: Condition, batch: Batch, log_probs: Tensor) -> dict[str, Tensor]:
-        """Named columns of per-image numbers, (N,) each, from log-probabilities (S, N[, T], C)."""
+        """Named columns of per-image numbers, (N,) each, from log-probabilities (S, N[, T], C).
+
+        A curve over ensemble sizes is this on the first 1, 2, 5, … of the same S draws.
+        """
 
     @abstractmethod
     def score(self, conditions: Sequence[Condition], tables: Sequence[pd.DataFrame]) -> list[Metrics]:
@@ -191,3 +202,11 @@ class Suite(ABC):
     @abstractmethod
     def aggregate(self, conditions: Sequence[Condition], rows: Sequence[Metrics], baseline: Baseline | None) -> Metrics:
         """The record's metrics, from the conditions' metrics alone, so that a leaderboard can recompute them."""
+
+    def findings(self, conditions: Sequence[Condition], rows: Sequence[Metrics]) -> list[Finding]:
+        """What makes the record's numbers doubtful, from the conditions' metrics alone."""
+        return []
+
+    def unsupported(self, dataset: Dataset) -> str | None:
+        """Why this suite's numbers would mean nothing on a dataset; None where they mean something."""
+        return None

@@ -18,10 +18,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from stressbench.errors import UserError
 
-SCHEMA_VERSION: Literal[1] = 1
+SCHEMA_VERSION: Literal[2] = 2
 
-# How to turn a record of schema version k into one of k + 1, by k.
-_UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+
+def _with_curves_and_findings(fields: dict[str, Any]) -> dict[str, Any]:
+    """Version 1 knew neither ensemble sizes nor audits."""
+    return {**fields, "schema_version": 2, "curves": {}, "findings": []}
+
+
+# How to turn a record of schema version k into one of k + 1, by k. What a field's default says needs no step.
+_UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _with_curves_and_findings}
 
 _LARGEST = 16 * 2**20  # bytes; a real record is some tens of thousands
 
@@ -35,10 +41,15 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
+# Metrics over ensemble sizes: metric → number of draws, in digits → value.
+Curves = dict[str, dict[Annotated[str, Field(pattern=r"^[1-9][0-9]*$")], Number | None]]
+
+
 class Row(_Part):
     condition: dict[str, str | int | float]
     n: Annotated[int, Field(ge=1)]
     metrics: dict[str, Number | None]
+    curves: Curves = {}
 
 
 class Baseline(_Part):
@@ -87,6 +98,13 @@ class Environment(_Part):
     device: Text  # its name, beside the record's `device`, which is what torch calls it
 
 
+class Finding(_Part):
+    """Something that makes a record's numbers doubtful."""
+
+    check: Text  # a short stable name
+    message: Text
+
+
 class Timing(_Part):
     seconds: Number  # spent stressing, predicting and observing, over all conditions and all sittings
     images_per_second: Number  # clean and stressed images, each counted once however many draws it took
@@ -95,7 +113,7 @@ class Timing(_Part):
 class Record(_Part):
     """One model through one suite."""
 
-    schema_version: Literal[1]
+    schema_version: Literal[2]
     created: datetime
     suite: SuiteInfo
     dataset: DatasetInfo
@@ -108,6 +126,8 @@ class Record(_Part):
     environment: Environment
     timing: Timing
     metrics: dict[str, Number | None]
+    curves: Curves  # empty where no ensemble sizes were asked for
+    findings: list[Finding]
     conditions: Annotated[list[Row], Field(min_length=1)]
 
     def to_json(self) -> str:

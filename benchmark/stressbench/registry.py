@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import re
 import sys
 import typing
 from collections.abc import Callable, Mapping
@@ -172,7 +171,7 @@ def _typed(
         hint = _annotation(factory, known[name])
         value: object = text
         if typing.get_origin(hint) is tuple:
-            value = [part for part in re.split(r"[,+\s]+", text) if part]
+            value = [part for part in split(text, ",+ ") if part]
         try:
             typed[name] = TypeAdapter(hint).validate_python(value)
         except ValidationError as error:

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from stressbench import randomness, record
-from stressbench.contracts import Batch, Condition
+from stressbench import randomness, record, registry
+from stressbench.contracts import Batch, Condition, Stressed
 from stressbench.datasets.resident import Resident, to_float
 from stressbench.errors import UserError
 from stressbench.models import Ready
@@ -107,18 +107,32 @@ class Run:
             indices = torch.arange(start, stop, device=plan.device)
             batch = Batch(images, labels, indices, randomness.image_keys(seed, indices))
             try:
-                if plan.archive is not None and condition in plan.archive:
-                    stressed = to_float(plan.archive.read(condition, start, stop), plan.device)
-                else:
-                    stressed = plan.suite.present(condition, batch, predictor.module)
-                log_probs = predictor(stressed, batch.keys)
+                stressed = self._stressed(condition, batch, predictor.module)
+                log_probs = predictor(stressed.images, batch.keys)
             except UserError as error:
                 raise UserError(f"under {describe(condition)}, {error}") from error
             columns = plan.suite.observe(condition, batch, log_probs)
-            parts.append({"index": indices, "label": labels, **columns})
+            parts.append({"index": indices, "label": labels, **stressed.columns, **columns})
             advance(stop - start, describe(condition))
         table = {name: np.concatenate([part[name].cpu().numpy() for part in parts]) for name in parts[0]}
         self.store.write(condition, table, time.perf_counter() - started)
+
+    def _stressed(self, condition: Condition, batch: Batch, module: nn.Module) -> Stressed:
+        plan = self.plan
+        if plan.archive is not None and condition in plan.archive:
+            start, stop = int(batch.indices[0]), int(batch.indices[-1]) + 1
+            return Stressed(to_float(plan.archive.read(condition, start, stop), plan.device))
+        try:
+            return plan.suite.present(condition, batch, module)
+        except UserError:
+            raise
+        except torch.OutOfMemoryError as error:
+            raise UserError(
+                f"the device has too little memory to stress {len(batch.images)} images at a time: give a smaller "
+                "--batch-size"
+            ) from error
+        except Exception as error:  # the suite is a plugin's, and so is the model that it works on
+            raise UserError(f"{plan.suite_entry} failed on {self._ready.entry}: {registry.describe(error)}") from error
 
     def _score(self) -> record.Record:
         plan = self.plan
@@ -159,6 +173,8 @@ class Run:
             environment=record.environment(_device_name(plan.device)),
             timing=record.Timing(seconds=round(seconds, 3), images_per_second=round(plan.n * len(tables) / seconds, 1)),
             metrics=plan.suite.aggregate(plan.conditions, rows, self._baseline),
+            curves={},
+            findings=plan.suite.findings(plan.conditions, rows),
             conditions=[
                 record.Row(condition=dict(condition), n=len(table), metrics=row)
                 for condition, table, row in zip(plan.conditions, tables, rows, strict=True)

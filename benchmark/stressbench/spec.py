@@ -54,8 +54,8 @@ def parse(text: str) -> Spec:
     return Spec(name, argument if colon else None, options)
 
 
-def split(text: str, separator: str) -> list[str]:
-    """The stripped parts of a text between the separators that are in no bracket.
+def split(text: str, separators: str) -> list[str]:
+    """The stripped parts of a text between those of the separators, single characters, that are in no bracket.
 
     Raises `UserError` for a bracket without its partner.
     """
@@ -64,7 +64,7 @@ def split(text: str, separator: str) -> list[str]:
         depth += (character == "(") - (character == ")")
         if depth < 0:
             break
-        if character == separator and depth == 0:
+        if character in separators and depth == 0:
             parts.append("")
         else:
             parts[-1] += character

@@ -13,7 +13,7 @@ from stressbench import record
 from stressbench.errors import UserError
 
 FIELDS: dict[str, Any] = {
-    "schema_version": 1,
+    "schema_version": 2,
     "created": "2026-01-02T03:04:05Z",
     "suite": {
         "name": "corruption", "version": "1.1", "distribution": "stressbench", "distribution_version": "0.1.0",
@@ -34,7 +34,13 @@ FIELDS: dict[str, Any] = {
     },
     "timing": {"seconds": 1.5, "images_per_second": 100.0},
     "metrics": {"clean_error": 0.25, "mCE": None},
-    "conditions": [{"condition": {"corruption": "none", "severity": 0}, "n": 3, "metrics": {"error": 0.25}}],
+    "curves": {"clean_error": {"1": 0.5, "2": 0.25}}, "findings": [{"check": "zero-gradients", "message": "some"}],
+    "conditions": [
+        {
+            "condition": {"corruption": "none", "severity": 0}, "n": 3, "metrics": {"error": 0.25},
+            "curves": {"error": {"1": 0.5, "2": 0.25}},
+        },
+    ],
 }  # fmt: skip
 
 
@@ -52,7 +58,7 @@ def test_old_records_still_load_and_agree_with_themselves(path: Path) -> None:
     assert loaded.metrics["mean_error"] == pytest.approx(
         sum(row.metrics["error"] or 0 for row in loaded.conditions[1:]) / 75
     )
-    if loaded.schema_version == record.SCHEMA_VERSION:
+    if path.stem == f"record-v{record.SCHEMA_VERSION}":
         assert loaded.to_json() == path.read_text()
 
 
@@ -74,7 +80,7 @@ def with_field(path: str, value: object) -> dict[str, Any]:
         ("[]", "no schema_version"),
         ("{}", "no schema_version"),
         ('{"schema_version": true}', "no schema_version"),
-        ('{"schema_version": 2}', "schema version 2, newer than this stressbench reads"),
+        ('{"schema_version": 3}', "schema version 3, newer than this stressbench reads"),
         ('{"schema_version": 1, "schema_version": 1}', "a key twice"),
         ('{"schema_version": 1, "seed": NaN}', "NaN"),
         ("[" * 100_000, "is not a record"),
@@ -85,6 +91,8 @@ def with_field(path: str, value: object) -> dict[str, Any]:
         (json.dumps(with_field("draws", 0)), "draws"),
         (json.dumps(with_field("extra", 0)), "extra"),
         (json.dumps(with_field("conditions", [])), "conditions"),
+        (json.dumps(with_field("curves", {"mCE": {"0": 1.0}})), "curves"),
+        (json.dumps(with_field("findings", ["doubtful"])), "findings"),
     ],
 )
 def test_what_is_not_a_record_is_refused_in_a_line(tmp_path: Path, content: str, words: str) -> None:

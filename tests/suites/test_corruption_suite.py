@@ -96,8 +96,8 @@ def test_wrong_options_are_refused(options: dict[str, object], words: str) -> No
 def test_it_presents_the_engines_images_and_the_clean_ones_as_they_are() -> None:
     suite, b = CorruptionSuite(), batch()
     model = torch.nn.Identity()
-    assert suite.present(CLEAN, b, model) is b.images
-    fog = suite.present({"corruption": "fog", "severity": 3}, b, model)
+    assert suite.present(CLEAN, b, model).images is b.images
+    fog = suite.present({"corruption": "fog", "severity": 3}, b, model).images
     torch.testing.assert_close(fog, corrupt(b.images, "fog", 3, b.keys), rtol=0, atol=0)
 
 

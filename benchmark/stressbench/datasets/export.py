@@ -93,7 +93,7 @@ def present(
     indices = torch.arange(start, stop)
     keys = image_keys(derive(seed, condition), indices)
     batch = Batch(to_float(dataset.images.read(start, stop), cpu), dataset.labels[start:stop], indices, keys)
-    stressed = suite.present(condition, batch, torch.nn.Identity())
+    stressed = suite.present(condition, batch, torch.nn.Identity()).images
     pixels: NDArray[np.uint8] = stressed.mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
     return pixels
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from stressbench import metrics, record
-from stressbench.contracts import Batch, Condition, Metric, Metrics, Suite
+from stressbench.contracts import Batch, Condition, Metric, Metrics, Stressed, Suite
 from stressbench.errors import UserError, did_you_mean
 from stressbench.record import Baseline, DatasetInfo, Row
 from stressbench_suites.corruption.engine import CORRUPTIONS, ENGINE_VERSION, EXTRA_CORRUPTIONS, corrupt
@@ -96,9 +96,11 @@ class CorruptionSuite(Suite):
         stressed = [(corruption, severity) for corruption in self._corruptions for severity in self._severities]
         return [{"corruption": corruption, "severity": severity} for corruption, severity in (_CLEAN, *stressed)]
 
-    def present(self, condition: Condition, batch: Batch, model: nn.Module) -> Tensor:
+    def present(self, condition: Condition, batch: Batch, model: nn.Module) -> Stressed:
         corruption, severity = _cell(condition)
-        return batch.images if corruption == "none" else corrupt(batch.images, corruption, severity, batch.keys)
+        if corruption == "none":
+            return Stressed(batch.images)
+        return Stressed(corrupt(batch.images, corruption, severity, batch.keys))
 
     def observe(self, condition: Condition, batch: Batch, log_probs: Tensor) -> dict[str, Tensor]:
         log_p = metrics.log_mean_probability(log_probs)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from stressbench import randomness
-from stressbench.contracts import Batch, Condition, Suite
+from stressbench.contracts import Batch, Condition, Stressed, Suite
 from stressbench.datasets.export import corrupt
 from stressbench.datasets.official import CorruptionArchive
 from stressbench.datasets.resident import to_float
@@ -32,13 +32,13 @@ class Stub(Suite):
             *({"corruption": c, "severity": s} for c in ("shift", "noise") for s in range(1, 6)),
         ]
 
-    def present(self, condition: Condition, batch: Batch, model: nn.Module) -> Tensor:
+    def present(self, condition: Condition, batch: Batch, model: nn.Module) -> Stressed:
         severity = int(condition["severity"])
         if severity == self.broken_at:
             raise KeyboardInterrupt
         if condition["corruption"] == "shift":
-            return batch.images.roll(severity, dims=-1)
-        return (randomness.uniform(batch.keys, batch.images.shape[1:]) * 255).floor() / 255
+            return Stressed(batch.images.roll(severity, dims=-1))
+        return Stressed((randomness.uniform(batch.keys, batch.images.shape[1:]) * 255).floor() / 255)
 
     def observe(self, *_: Any) -> Any: ...
     def score(self, *_: Any) -> Any: ...
@@ -54,7 +54,7 @@ def check(data: Any, suite: Suite, name: str, out: Path, n: int, seed: int) -> N
     for condition in conditions:
         keys = randomness.image_keys(randomness.derive(seed, condition), indices)
         images = to_float(data.images.read(0, n), torch.device("cpu"))
-        shown = suite.present(condition, Batch(images, data.labels[:n], indices, keys), nn.Identity())
+        shown = suite.present(condition, Batch(images, data.labels[:n], indices, keys), nn.Identity()).images
         stored = to_float(archive.read(condition, 0, n), torch.device("cpu"))
         torch.testing.assert_close(stored, shown, rtol=0, atol=1e-7)
 
