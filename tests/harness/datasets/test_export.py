@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from stressbench import randomness
 from stressbench.contracts import Batch, Condition, Stressed, Suite
