@@ -172,6 +172,8 @@ class Suite(ABC):
     row_metrics: ClassVar[tuple[Metric, ...]]  # of each condition
     benchmark: ClassVar[str]  # the dataset that this suite's published numbers are on
     archive: ClassVar[str | None] = None  # the kind of published files that hold its stress, if there are any
+    # Options that leave each condition's table as it is: they choose conditions, or change what is made of the tables.
+    free_options: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod
     def conditions(self) -> list[Condition]:

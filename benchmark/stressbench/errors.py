@@ -18,6 +18,13 @@ class UserError(Exception):
         return " ".join(super().__str__().split())
 
 
+class BrokenPlugin(UserError):
+    """A plugin that cannot be imported or built, or that offers something else than it should: its author's to mend.
+
+    Where several are run, the others go on.
+    """
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`"did you mean 'fog'? "` when a known word is close to the given one, else an empty string."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)

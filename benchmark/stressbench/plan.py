@@ -6,7 +6,7 @@ Everything that can be wrong with the words is found here, before any model is b
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -15,19 +15,21 @@ import torch
 
 from stressbench import registry
 from stressbench.contracts import Archive, Condition, Dataset, Suite
-from stressbench.errors import UserError, did_you_mean
+from stressbench.errors import BrokenPlugin, UserError, did_you_mean
 from stressbench.predict import Precision
 from stressbench.registry import Entry
 from stressbench.spec import Spec, parse
 
 Stress = Literal["official", "generated"]
 
+ALL = "all"  # in place of a suite's name: every suite that the dataset supports
+
 
 @dataclass(frozen=True)
 class Words:
     """What a person asked for, as the command line has it; None where they left the choice to us."""
 
-    suites: Sequence[str]
+    suites: Sequence[str]  # `ALL` alone, or names
     models: Sequence[str]
     dataset: str
     data_dir: Path | None = None
@@ -36,6 +38,7 @@ class Words:
     stress: Stress | None = None
     weights: Sequence[Path] = ()
     draws: int | None = None
+    sizes: Sequence[int] = ()
     limit: int | None = None
     batch_size: int | None = None
     seed: int = 0
@@ -57,6 +60,7 @@ class Plan:
     model: Spec
     weights: Sequence[Path]  # one for each part of the model, or a folder of them; empty for the store's
     draws: int | None  # None: the model's own default
+    sizes: Sequence[int]  # a curve's numbers of draws, ascending; empty for no curve
     seed: int
     precision: Precision
     batch_size: int
@@ -72,66 +76,139 @@ class Plan:
         return "generated" if self.archive is None else "official"
 
 
-def make(words: Words, dataset: Dataset) -> list[Plan]:
-    """A plan for each model and suite, model by model.
+@dataclass(frozen=True)
+class Failure:
+    """One model through one suite that could not be run to its end, and why."""
 
-    Raises `UserError` for whatever is wrong: unknown names and options, official files that are asked for and not
-    there or not whole, a device that this machine lacks.
+    model: str
+    suite: str
+    error: UserError
+
+
+@dataclass(frozen=True)
+class Plans:
+    """All that was asked for: what can be run, model by model; what cannot; and the suites that `all` leaves out."""
+
+    plans: Sequence[Plan]
+    failures: Sequence[Failure]
+    left_out: Mapping[str, str]  # a suite's name → why
+
+
+def make(words: Words, dataset: Dataset) -> Plans:
+    """A plan for each model and suite.
+
+    Of several models or suites, one whose plugin is broken is a failure beside the plans, and of `ALL` suites also one
+    whose official files cannot be used. Raises `UserError` for all else that is wrong: unknown names and options,
+    official files that are asked for and not there or not whole, a device that this machine lacks.
     """
+    suites = _Suites(words, dataset)
+    failures: list[Failure] = []
+    models: list[Spec] = []
     for text in words.models:
-        registry.check_model(text)
+        try:
+            registry.check_model(text)
+        except BrokenPlugin as error:
+            failures += [Failure(text, suite, error) for suite in suites.names]
+        else:
+            models.append(parse(text))
     if words.weights and len(words.models) > 1:
         raise UserError(
             f"--weights fits one model and {len(words.models)} are given: give one --model, or train the others"
         )
+    sizes = sorted(set(words.sizes))
+    if sizes and words.draws not in (None, sizes[-1]):
+        raise UserError(f"--sizes makes {sizes[-1]} draws and --draws asks for {words.draws}: leave --draws out")
     device = pick_device(words.device)
-    batch_size = words.batch_size or (1000 if device.type == "cuda" else 100)
-    n = len(dataset.images) if words.limit is None else min(words.limit, len(dataset.images))
-    suites = []
-    for text, options in _suite_options(words):
-        suite = registry.suite(text, options)
-        conditions = suite.conditions()
-        archive = _archive(words.stress, suite, conditions, dataset)
-        # A record travels; the folders of the machine that made it stay at home. (Unlike `Path.exists`, the function
-        # of `os.path` bears any text.)
-        recorded = {k: Path(v).name if os.path.exists(v) else v for k, v in options.items()}  # noqa: PTH110
-        suites.append((suite, registry.find("suites", parse(text).name), recorded, conditions, archive))
-    return [
+    plans = [
         Plan(
-            suite=suite,
-            suite_entry=suite_entry,
-            suite_options=options,
-            conditions=conditions,
+            suite=chosen.suite,
+            suite_entry=chosen.entry,
+            suite_options=chosen.options,
+            conditions=chosen.conditions,
             dataset=dataset,
-            archive=archive,
-            n=n,
-            model=parse(text),
+            archive=chosen.archive,
+            n=len(dataset.images) if words.limit is None else min(words.limit, len(dataset.images)),
+            model=model,
             weights=words.weights,
-            draws=words.draws,
+            draws=sizes[-1] if sizes else words.draws,
+            sizes=sizes,
             seed=words.seed,
             precision=words.precision,
-            batch_size=batch_size,
+            batch_size=words.batch_size or (1000 if device.type == "cuda" else 100),
             device=device,
         )
-        for text in words.models
-        for suite, suite_entry, options, conditions, archive in suites
+        for model in models
+        for chosen in suites.usable
     ]
+    failures += [Failure(str(model), name, error) for model in models for name, error in suites.broken.items()]
+    return Plans(plans, failures, suites.left_out)
 
 
-def _suite_options(words: Words) -> list[tuple[str, dict[str, str]]]:
-    """Each suite with its own options and those of the command line that it has; one that none has is an error."""
-    known = {text: registry.options("suites", parse(text).name) for text in words.suites}
-    for name in words.suite_options:
-        if not any(name in options for options in known.values()):
-            listed = sorted({option for options in known.values() for option in options})
-            raise UserError(
-                f"--{name.replace('_', '-')} is no option of {', '.join(words.suites)}: "
-                f"{did_you_mean(name, listed)}these are: {', '.join(listed) or 'none'}"
-            )
-    return [
-        (text, {**parse(text).options, **{k: v for k, v in words.suite_options.items() if k in options}})
-        for text, options in known.items()
-    ]
+@dataclass(frozen=True)
+class _Chosen:
+    suite: Suite
+    entry: Entry
+    options: Mapping[str, str]
+    conditions: Sequence[Condition]
+    archive: Archive | None
+
+
+class _Suites:
+    """The suites that were asked for, with the options that are theirs."""
+
+    def __init__(self, words: Words, dataset: Dataset) -> None:
+        everything = ALL in words.suites
+        if everything and len(words.suites) > 1:
+            raise UserError(f"--suite {ALL} stands for every suite: give it alone")
+        self.names = registry.names("suites") if everything else list(words.suites)
+        self.usable: list[_Chosen] = []
+        self.broken: dict[str, UserError] = {}
+        self.left_out: dict[str, str] = {}
+        for name, options in self._options(words).items():
+            try:
+                suite = registry.suite(name, options)
+            except BrokenPlugin as error:
+                self.broken[name] = error
+                continue
+            why = suite.unsupported(dataset)
+            if why is not None and not everything:
+                raise UserError(f"the {name} suite says nothing about {dataset.name}: {why}")
+            if why is not None:
+                self.left_out[name] = why
+                continue
+            conditions = suite.conditions()
+            try:
+                archive = _archive(words.stress, suite, conditions, dataset)
+            except UserError as error:
+                if not everything:
+                    raise
+                self.broken[name] = error
+                continue
+            # A record travels; the folders of the machine that made it stay at home. (Unlike `Path.exists`, the
+            # function of `os.path` bears any text.)
+            recorded = {k: Path(v).name if os.path.exists(v) else v for k, v in options.items()}  # noqa: PTH110
+            entry = registry.find("suites", parse(name).name)
+            self.usable.append(_Chosen(suite, entry, recorded, conditions, archive))
+
+    def _options(self, words: Words) -> dict[str, dict[str, str]]:
+        """Each suite's own options and those of the command line that it has; one that none has is an error."""
+        known: dict[str, Collection[str]] = {}
+        for name in self.names:
+            try:
+                known[name] = registry.options("suites", parse(name).name)
+            except BrokenPlugin as error:
+                self.broken[name] = error
+        for option in words.suite_options if known else ():
+            if not any(option in options for options in known.values()):
+                listed = sorted({one for options in known.values() for one in options})
+                raise UserError(
+                    f"--{option.replace('_', '-')} is no option of {', '.join(known)}: "
+                    f"{did_you_mean(option, listed)}these are: {', '.join(listed) or 'none'}"
+                )
+        return {
+            name: {**parse(name).options, **{k: v for k, v in words.suite_options.items() if k in options}}
+            for name, options in known.items()
+        }
 
 
 def _archive(wanted: Stress | None, suite: Suite, conditions: Sequence[Condition], dataset: Dataset) -> Archive | None:

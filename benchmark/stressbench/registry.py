@@ -10,13 +10,14 @@ import functools
 import inspect
 import sys
 import typing
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from stressbench.errors import UserError, did_you_mean
+from stressbench.errors import BrokenPlugin, UserError, did_you_mean
 from stressbench.spec import Spec, parse, split
 
 if TYPE_CHECKING:
@@ -44,13 +45,15 @@ class Entry:
         return f"{self.kind[:-1]} '{self.name}' of {self.distribution} {self.version}"
 
     def load(self) -> Callable[..., Any]:
-        """Import the plugin and return its callable; raises `UserError` that names the plugin if it cannot be."""
+        """Import the plugin and return its callable; raises `BrokenPlugin` that names it if it cannot be."""
         try:
             target = self.point.load()
         except Exception as error:  # a plugin may fail in any way, and each is its author's to mend
-            raise UserError(f"{self} cannot be imported: {describe(error)}. Mend or uninstall that plugin") from error
+            raise BrokenPlugin(
+                f"{self} cannot be imported: {describe(error)}. Mend or uninstall that plugin"
+            ) from error
         if not callable(target):
-            raise UserError(f"{self} is a {type(target).__name__}, not a callable: its entry point must name one")
+            raise BrokenPlugin(f"{self} is a {type(target).__name__}, not a callable: its entry point must name one")
         return typing.cast("Callable[..., Any]", target)
 
 
@@ -78,6 +81,13 @@ def find(kind: str, name: str) -> Entry:
         choices = " or ".join(f"{e.distribution}/{e.name}" for e in matches)
         raise UserError(f"{len(matches)} distributions offer a {kind[:-1]} called '{name}': write {choices}")
     return matches[0]
+
+
+def names(kind: str) -> list[str]:
+    """What `find` knows each entry by: its name, with its distribution in front where two offer that."""
+    offered = entries(kind)
+    count = Counter(entry.name for entry in offered)
+    return [e.name if count[e.name] == 1 else f"{e.distribution}/{e.name}" for e in offered]
 
 
 def dataset(name: str, split: str, data_dir: Path | None = None, dataset_name: str | None = None) -> Dataset:
@@ -199,10 +209,10 @@ def _call(entry: Entry, factory: Callable[..., Any], *args: Any, **kwargs: Any) 
     except UserError:
         raise
     except Exception as error:  # as for the import: whatever it is, it is the plugin's
-        raise UserError(f"{entry} failed while it was built: {describe(error)}") from error
+        raise BrokenPlugin(f"{entry} failed while it was built: {describe(error)}") from error
 
 
 def _expect(kind: Any, value: Any, entry: Entry) -> Any:
     if not isinstance(value, kind):
-        raise UserError(f"{entry} returned a {type(value).__name__}; it must return a {kind.__name__}")
+        raise BrokenPlugin(f"{entry} returned a {type(value).__name__}; it must return a {kind.__name__}")
     return value

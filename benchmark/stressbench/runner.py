@@ -7,6 +7,8 @@ a model sees images.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from stressbench import randomness, record, registry
-from stressbench.contracts import Batch, Condition, Stressed
+from stressbench.contracts import Batch, Condition, Metrics, Stressed
 from stressbench.datasets.resident import Resident, to_float
 from stressbench.errors import UserError
 from stressbench.models import Ready
@@ -36,9 +38,11 @@ class Run:
         self._images = images
         # A deterministic model's draws are all the same, so one is made and one is what the record says.
         self.draws = (plan.draws or ready.default_draws) if ready.stochastic else 1
+        self._sizes = [size for size in plan.sizes if size <= self.draws] or [1] * bool(plan.sizes)
         if ready.most_draws is not None and self.draws > ready.most_draws:
+            option = "--sizes" if plan.sizes else "--draws"
             raise UserError(
-                f"{plan.model} has {ready.most_draws} draws and --draws asks for {self.draws}: more would repeat them"
+                f"{plan.model} has {ready.most_draws} draws and {option} asks for {self.draws}: more would repeat them"
             )
         self._data = record.DatasetInfo(
             name=plan.dataset.name,
@@ -60,7 +64,8 @@ class Run:
         """
         plan = self.plan
         if plan.draws not in (None, self.draws):
-            screen.note(f"{plan.model} is deterministic: it has one draw, and --draws {plan.draws} changes nothing")
+            option = f"--sizes {','.join(map(str, plan.sizes))}" if plan.sizes else f"--draws {plan.draws}"
+            screen.note(f"{plan.model} is deterministic: it has one draw, and {option} changes nothing")
         with self.store.open(fresh):
             pending = [condition for condition in plan.conditions if not self._finished(condition, screen)]
             if len(pending) < len(plan.conditions):
@@ -111,8 +116,9 @@ class Run:
                 log_probs = predictor(stressed.images, batch.keys)
             except UserError as error:
                 raise UserError(f"under {describe(condition)}, {error}") from error
-            columns = plan.suite.observe(condition, batch, log_probs)
-            parts.append({"index": indices, "label": labels, **stressed.columns, **columns})
+            with self._blamed():
+                observed = self._observed(condition, batch, log_probs)
+            parts.append({"index": indices, "label": labels, **stressed.columns, **observed})
             advance(stop - start, describe(condition))
         table = {name: np.concatenate([part[name].cpu().numpy() for part in parts]) for name in parts[0]}
         self.store.write(condition, table, time.perf_counter() - started)
@@ -122,17 +128,33 @@ class Run:
         if plan.archive is not None and condition in plan.archive:
             start, stop = int(batch.indices[0]), int(batch.indices[-1]) + 1
             return Stressed(to_float(plan.archive.read(condition, start, stop), plan.device))
-        try:
+        with self._blamed():
             return plan.suite.present(condition, batch, module)
+
+    def _observed(self, condition: Condition, batch: Batch, log_probs: Tensor) -> dict[str, Tensor]:
+        """What the suite sees in all draws, and for a curve's smaller sizes in the first ones, as `name@size`."""
+        observed = self.plan.suite.observe(condition, batch, log_probs)
+        for size in self._sizes[:-1]:
+            fewer = self.plan.suite.observe(condition, batch, log_probs[:size])
+            observed |= {f"{name}@{size}": column for name, column in fewer.items()}
+        return observed
+
+    @contextmanager
+    def _blamed(self) -> Iterator[None]:
+        """What a suite fails with is its author's to mend, and said in a line."""
+        try:
+            yield
         except UserError:
             raise
         except torch.OutOfMemoryError as error:
             raise UserError(
-                f"the device has too little memory to stress {len(batch.images)} images at a time: give a smaller "
-                "--batch-size"
+                f"the device has too little memory for the {self.plan.suite.name} suite with "
+                f"{self.plan.batch_size} images at a time: give a smaller --batch-size"
             ) from error
         except Exception as error:  # the suite is a plugin's, and so is the model that it works on
-            raise UserError(f"{plan.suite_entry} failed on {self._ready.entry}: {registry.describe(error)}") from error
+            raise UserError(
+                f"{self.plan.suite_entry} failed with {self._ready.entry}: {registry.describe(error)}"
+            ) from error
 
     def _score(self) -> record.Record:
         plan = self.plan
@@ -143,7 +165,15 @@ class Run:
             assert found is not None, "written or found whole a moment ago, and the folder is locked"
             tables.append(found[0])
             seconds += found[1]
-        rows = plan.suite.score(plan.conditions, tables)
+        suite, conditions = plan.suite, plan.conditions
+        with self._blamed():
+            rows = {
+                size: suite.score(conditions, [_at(table, size) for table in tables])
+                for size in {*self._sizes, self.draws}
+            }
+            metrics = {size: suite.aggregate(conditions, rows[size], self._baseline) for size in rows}
+            findings = suite.findings(conditions, rows[self.draws])
+        row_curves = [_curves({size: rows[size][i] for size in self._sizes}) for i in range(len(conditions))]
         return record.Record(
             schema_version=record.SCHEMA_VERSION,
             created=datetime.now(UTC).replace(microsecond=0),
@@ -172,12 +202,12 @@ class Run:
             device=plan.device.type,
             environment=record.environment(_device_name(plan.device)),
             timing=record.Timing(seconds=round(seconds, 3), images_per_second=round(plan.n * len(tables) / seconds, 1)),
-            metrics=plan.suite.aggregate(plan.conditions, rows, self._baseline),
-            curves={},
-            findings=plan.suite.findings(plan.conditions, rows),
+            metrics=metrics[self.draws],
+            curves=_curves({size: metrics[size] for size in self._sizes}),
+            findings=findings,
             conditions=[
-                record.Row(condition=dict(condition), n=len(table), metrics=row)
-                for condition, table, row in zip(plan.conditions, tables, rows, strict=True)
+                record.Row(condition=dict(condition), n=len(table), metrics=row, curves=curves)
+                for condition, table, row, curves in zip(conditions, tables, rows[self.draws], row_curves, strict=True)
             ],
         )
 
@@ -187,8 +217,8 @@ class Run:
             there = record.load(self.store.folder)
         except UserError:
             return None
-        same = there.conditions == result.conditions and there.metrics == result.metrics and there.suite == result.suite
-        return there if same else None
+        told = {"created", "environment", "timing", "batch_size"}
+        return there if there.model_dump(exclude=told) == result.model_dump(exclude=told) else None
 
     def _identity(self) -> dict[str, Any]:
         """All that decides the tables. The batch size does not, and a baseline changes only what is made from them."""
@@ -198,6 +228,7 @@ class Run:
                 "name": plan.suite.name,
                 "version": plan.suite.version,
                 "distribution": plan.suite_entry.distribution,
+                "options": {k: v for k, v in plan.suite_options.items() if k not in plan.suite.free_options},
                 "conditions": [dict(condition) for condition in plan.conditions],
             },
             "dataset": self._data.model_dump(mode="json"),
@@ -208,10 +239,24 @@ class Run:
                 "weights": ready.checksum,
             },
             "draws": self.draws,
+            "sizes": self._sizes,
             "seed": plan.seed,
             "precision": plan.precision,
             "device": plan.device.type,
         }
+
+
+def _at(table: pd.DataFrame, size: int) -> pd.DataFrame:
+    """The table as it would be with so many draws: its own columns, or in their place those that end in `@size`."""
+    fewer = {f"{name}@{size}": name for name in table.columns if f"{name}@{size}" in table.columns}
+    plain = [name for name in table.columns if "@" not in name and name not in fewer.values()]
+    return table[[*plain, *fewer]].rename(columns=fewer)
+
+
+def _curves(metrics: Mapping[int, Metrics]) -> record.Curves:
+    """Metrics by ensemble size → each metric's curve."""
+    names = next(iter(metrics.values()), {})
+    return {name: {str(size): metrics[size][name] for size in metrics} for name in names}
 
 
 def describe(condition: Condition) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 from torch import nn
@@ -11,19 +13,34 @@ from torch import nn
 from stressbench import models, plan, registry, training
 from stressbench.datasets.resident import Resident
 from stressbench.errors import Interrupted, UserError
-from stressbench.plan import Plan, Words
+from stressbench.plan import Failure, Plan, Words
 from stressbench.record import Record
 from stressbench.runner import Run
 from stressbench.terminal import Screen
 
 
-def run(words: Words, out: Path, fresh: bool, screen: Screen) -> Iterator[tuple[Plan, Record, Path] | UserError]:
-    """Each plan with its record and run folder, as they are finished, or the error that stopped it.
+@dataclass(frozen=True)
+class Finished:
+    """A run that came to its end."""
+
+    plan: Plan
+    record: Record
+    folder: Path
+
+
+def run(words: Words, out: Path, fresh: bool, screen: Screen) -> Iterator[Finished | Failure]:
+    """Each model through each suite as it is finished, or what stopped it; the others go on.
 
     Raises `UserError` before anything is run where the words are wrong, and `Interrupted` on Ctrl-C.
     """
     dataset = registry.dataset(words.dataset, "test", words.data_dir, words.dataset_name)
-    plans = plan.make(words, dataset)
+    asked = plan.make(words, dataset)
+    for name, why in asked.left_out.items():
+        screen.note(f"the {name} suite is left out, because it says nothing about {dataset.name}: {why}")
+    yield from asked.failures
+    plans = asked.plans
+    if not plans:
+        return
     if dataset.embedded:
         for benchmark in dict.fromkeys(p.suite.benchmark for p in plans if p.suite.benchmark != dataset.name):
             screen.note(
@@ -49,21 +66,25 @@ def run(words: Words, out: Path, fresh: bool, screen: Screen) -> Iterator[tuple[
             training.train_embedded(spec, build, train_set, plans[0].device, report, seed)
 
     images = Resident(dataset, plans[0].n, plans[0].device)
-    ready: dict[str, models.Ready] = {}
-    for planned in plans:
-        folder: Path | None = None
-        try:
-            key = str(planned.model)
-            if key not in ready:
-                ready = {key: models.ready(planned.model, dataset, planned.weights, train)}
-            work = Run(planned, ready[key], images, out)
-            folder = work.store.folder
-            yield planned, work(fresh, screen), folder
-        except UserError as error:
-            yield error
-        except KeyboardInterrupt as error:
-            kept = f"what was finished is in {folder}, and " if folder else ""
-            raise Interrupted(f"interrupted: {kept}the same command goes on from there") from error
+    folder: Path | None = None
+    try:
+        for model, group in groupby(plans, key=lambda planned: planned.model):
+            members = list(group)
+            try:
+                ready = models.ready(model, dataset, words.weights, train)
+            except UserError as error:
+                yield from (Failure(str(model), planned.suite.name, error) for planned in members)
+                continue
+            for planned in members:
+                try:
+                    work = Run(planned, ready, images, out)
+                    folder = work.store.folder
+                    yield Finished(planned, work(fresh, screen), folder)
+                except UserError as error:
+                    yield Failure(str(model), planned.suite.name, error)
+    except KeyboardInterrupt as error:
+        kept = f"what was finished is in {folder}, and " if folder else ""
+        raise Interrupted(f"interrupted: {kept}the same command goes on from there") from error
 
 
 def _train_command(words: Words, spec: str, seed: int) -> str:

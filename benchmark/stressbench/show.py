@@ -34,6 +34,10 @@ def result(suite: Suite, record: Record, folder: Path) -> None:
     console.print(Text(f"\n{title}"), soft_wrap=True)
     console.print(_conditions(suite, record.conditions))
     console.print(_metrics(suite, record))
+    if record.curves:
+        console.print(_curves(suite, record))
+    for finding in record.findings:
+        console.print(Text(f"doubtful ({finding.check}): {finding.message}"), soft_wrap=True)
     unknown = [name for name, value in record.metrics.items() if value is None]
     if unknown:
         console.print(Text(f"unknown for this run: {', '.join(unknown)}\n"), soft_wrap=True)
@@ -51,7 +55,7 @@ def _conditions(suite: Suite, rows: Sequence[Row]) -> Table:
         table.add_column(metric.name, justify="right")
     lines: dict[str, list[Row]] = {}
     for row in rows:
-        name = str(row.condition[fields[0]]) if grouped else ", ".join(str(v) for v in row.condition.values())
+        name = str(row.condition[fields[0]]) if grouped else _cell(row)
         lines.setdefault(name, []).append(row)
     for name, members in lines.items():
         cells = []
@@ -60,6 +64,24 @@ def _conditions(suite: Suite, rows: Sequence[Row]) -> Table:
             known = [value for value in values if value is not None]
             cells.append(number(sum(known) / len(known) if len(known) == len(values) else None, metric))
         table.add_row(Text(name), *cells)
+    return table
+
+
+def _cell(row: Row) -> str:
+    return ", ".join(f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.condition.values())
+
+
+def _curves(suite: Suite, record: Record) -> Table:
+    """A line a metric, a column for each number of draws."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("metric by draws")
+    table.add_column("")
+    for size in next(iter(record.curves.values())):
+        table.add_column(size, justify="right")
+    for metric in suite.metrics:
+        curve = record.curves.get(metric.name, {})
+        if any(value is not None for value in curve.values()):
+            table.add_row(metric.name, ARROW[metric.better], *(number(value, metric) for value in curve.values()))
     return table
 
 

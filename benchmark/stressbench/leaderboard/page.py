@@ -84,8 +84,10 @@ def _markdown(suite: Suite, entries: Sequence[_Entry]) -> str:
             row[f"{metric.name} {ARROW[metric.better]}"] = number(record.metrics.get(metric.name), metric)
         row["images"] = f"{record.dataset.n:,}"
         row["stress"] = record.dataset.stress
+        if any(other.findings for _, other in entries):
+            row["audit"] = escape(", ".join(dict.fromkeys(f.check for f in record.findings))) or "no findings"
         rows.append(row)
-    left = ("#", "model", "stress")
+    left = ("#", "model", "stress", "audit")
     columns = list(rows[0])
     return pd.DataFrame(rows, columns=columns, dtype="object").to_markdown(
         index=False, disable_numparse=True, colalign=["left" if column in left else "right" for column in columns]

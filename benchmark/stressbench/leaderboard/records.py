@@ -9,7 +9,7 @@ from pathlib import Path
 
 from stressbench import record as records
 from stressbench import registry
-from stressbench.contracts import Suite
+from stressbench.contracts import Metrics, Suite
 from stressbench.errors import UserError
 from stressbench.record import Record
 from stressbench.spec import slug
@@ -65,7 +65,7 @@ def dataset_label(record: Record) -> str:
 
 
 def check(record: Record, where: str) -> Suite:
-    """The record's suite, after recomputing the record's metrics from its conditions.
+    """The record's suite, after recomputing the record's metrics, curves and findings from its conditions.
 
     Raises `UserError` that starts with `where`, for an unknown suite or version and for the first metric that differs.
     """
@@ -77,18 +77,34 @@ def check(record: Record, where: str) -> Suite:
         )
     conditions = [row.condition for row in record.conditions]
     try:
-        again = suite.aggregate(conditions, [row.metrics for row in record.conditions], record.suite.baseline)
+        rows = [row.metrics for row in record.conditions]
+        again = suite.aggregate(conditions, rows, record.suite.baseline)
+        findings = suite.findings(conditions, rows)
+        sizes = next(iter(record.curves.values()), {})
+        curves = {size: suite.aggregate(conditions, _at(record, size), record.suite.baseline) for size in sizes}
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{where}: its conditions are not those of the {suite.name} suite: run it again") from error
-    for name in sorted(again.keys() | record.metrics.keys()):
-        if name not in again or name not in record.metrics:
-            raise UserError(f"{where}: metrics.{name} is not what the {suite.name} suite has: do not edit records")
-        ours, theirs = again[name], record.metrics[name]
+    _compare(again, record.metrics, f"{where}: metrics", suite)
+    for size, metrics in curves.items():
+        _compare(metrics, {name: curve.get(size) for name, curve in record.curves.items()}, f"{where}: curves", suite)
+    if findings != record.findings:
+        raise UserError(f"{where}: findings are not what its conditions give: do not edit records")
+    return suite
+
+
+def _at(record: Record, size: str) -> list[Metrics]:
+    return [{name: curve.get(size) for name, curve in row.curves.items()} for row in record.conditions]
+
+
+def _compare(again: Metrics, given: Metrics, where: str, suite: Suite) -> None:
+    for name in sorted(again.keys() | given.keys()):
+        if name not in again or name not in given:
+            raise UserError(f"{where}.{name} is not what the {suite.name} suite has: do not edit records")
+        ours, theirs = again[name], given[name]
         if (ours is None) != (theirs is None) or (
             ours is not None and theirs is not None and not math.isclose(ours, theirs, rel_tol=_TOLERANCE, abs_tol=1e-9)
         ):
-            raise UserError(f"{where}: metrics.{name} is {theirs}, and its conditions give {ours}: do not edit records")
-    return suite
+            raise UserError(f"{where}.{name} is {theirs}, and its conditions give {ours}: do not edit records")
 
 
 def _complete(suite: Suite, record: Record) -> bool:

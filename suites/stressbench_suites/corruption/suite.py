@@ -44,6 +44,7 @@ class CorruptionSuite(Suite):
     version = f"1.{ENGINE_VERSION}"
     benchmark = "cifar100"
     archive = "corruption"
+    free_options = frozenset({"corruptions", "severities", "baseline"})
     metrics = (
         Metric("mCE", "fraction", "lower"),
         Metric("mean_error", "fraction", "lower"),
