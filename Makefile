@@ -26,6 +26,8 @@ bench: $(INSTALLED)  ## speed on this machine: the command line, the stress engi
 	$(BIN)/python tests/bench/bench_startup.py
 	$(BIN)/python tests/bench/bench_corruptions.py
 	$(BIN)/python tests/bench/bench_draws.py
+	$(BIN)/python tests/bench/bench_locations.py
+	$(BIN)/python tests/bench/bench_sizes.py
 
 $(INSTALLED): setup.cfg pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "stressbench needs Python 3.11 or newer; name one: make PYTHON=python3.12")'
