@@ -25,13 +25,18 @@ class Ready:
 
     module: nn.Module
     spec: Spec
-    entry: Entry
+    plugins: Sequence[Entry]  # that the spec names, the outermost first
     stochastic: bool
     default_draws: int
     most_draws: int | None
     parameters: int
     checksum: str
     weights_source: str
+
+    @property
+    def entry(self) -> Entry:
+        """The outermost plugin, which errors and records name."""
+        return self.plugins[0]
 
 
 def ready(spec: Spec, dataset: Dataset, files: Sequence[Path], train: Train) -> Ready:
@@ -43,7 +48,6 @@ def ready(spec: Spec, dataset: Dataset, files: Sequence[Path], train: Train) -> 
 
     Raises `UserError` for weights that are missing, do not fit, or are the same in two members.
     """
-    entry = registry.find("models", spec.name)
     module = registry.model(str(spec), dataset)
     parts = list(_leaves(Part(str(spec), 0, module)))
     sources = [_load(part, file, dataset, train) for part, file in zip(parts, _files(spec, parts, files), strict=True)]
@@ -51,7 +55,7 @@ def ready(spec: Spec, dataset: Dataset, files: Sequence[Path], train: Train) -> 
     return Ready(
         module=module,
         spec=spec,
-        entry=entry,
+        plugins=registry.plugins(str(spec)),
         stochastic=bool(getattr(module, "stochastic", False)),
         default_draws=int(getattr(module, "default_draws", 1)),
         most_draws=module.most_draws if isinstance(module, Finite) else None,

@@ -125,6 +125,14 @@ def check_model(text: str) -> Entry:
     return _model(text)[0]
 
 
+def plugins(text: str) -> list[Entry]:
+    """The entries of all models that a spec names, each once: its own first, then those inside its argument."""
+    spec = parse(text)
+    entry = find("models", spec.name)
+    inner = [plugin for name in _named(entry.load(), spec) for plugin in plugins(name)]
+    return list(dict.fromkeys([entry, *inner]))
+
+
 def options(kind: str, name: str) -> dict[str, inspect.Parameter]:
     """The options that a plugin's callable takes, by name, and `argument` where it takes what follows a colon."""
     return _parameters(find(kind, name).load(), leading=1 if kind == "models" else 0)
@@ -171,9 +179,8 @@ def _typed(
         use = entry.name if argument is None else f"{entry.name}:SOMETHING"
         raise UserError(f"'{spec}' does not fit {entry}: write {use}")
     typed: dict[str, Any] = {} if spec.argument is None else {"argument": spec.argument}
-    if argument is not None and spec.argument is not None and _annotation(factory, argument) is ModelName:
-        for name in split(spec.argument, "+"):
-            check_model(name)
+    for name in _named(factory, spec):
+        check_model(name)
     for name, text in given.items():
         if name not in known:
             listed = ", ".join(known) if known else "none"
@@ -188,6 +195,14 @@ def _typed(
             why = error.errors()[0]["msg"]
             raise UserError(f"option '{name}' of {entry} cannot be '{text}': {why}") from error
     return typed
+
+
+def _named(factory: Callable[..., Any], spec: Spec) -> list[str]:
+    """The models that a spec's argument names, where the callable says that it names some."""
+    argument = _parameters(factory, leading=1).get("argument")
+    if argument is None or spec.argument is None or _annotation(factory, argument) is not ModelName:
+        return []
+    return split(spec.argument, "+")
 
 
 def _annotation(factory: Callable[..., Any], parameter: inspect.Parameter) -> Any:

@@ -234,8 +234,8 @@ class Run:
             "dataset": self._data.model_dump(mode="json"),
             "model": {
                 "spec": str(plan.model),
-                "distribution": ready.entry.distribution,
-                "version": ready.entry.version,
+                # The wrapped ones too: what any of them computes may change with its version.
+                "plugins": [[plugin.name, plugin.distribution, plugin.version] for plugin in ready.plugins],
                 "weights": ready.checksum,
             },
             "draws": self.draws,

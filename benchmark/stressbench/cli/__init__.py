@@ -12,6 +12,7 @@ from stressbench import __version__
 from stressbench.cli.data import data
 from stressbench.cli.leaderboard import leaderboard
 from stressbench.cli.listing import list_
+from stressbench.cli.plugin import plugin
 from stressbench.cli.run import run
 from stressbench.cli.show import show
 from stressbench.cli.train import train
@@ -31,7 +32,7 @@ def cli() -> None:
     """
 
 
-for _command in (run, list_, show, data, train, leaderboard):
+for _command in (run, list_, show, data, train, plugin, leaderboard):
     cli.add_command(_command)
 
 

@@ -1,0 +1,50 @@
+"""`bench plugin`: for the authors of plugins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from stressbench.errors import UserError
+
+_MARKS = {"passed": "✓", "noted": "!", "failed": "✗", "skipped": "–"}
+
+
+@click.group()
+def plugin() -> None:
+    """Try plugins out before others use them."""
+
+
+@plugin.command()
+@click.argument("name")
+@click.option("--dataset", help="Build it for this dataset [default: random 32×32 images, 10 classes].")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Where the data are.")
+@click.option("--dataset-name", help="The name of a dataset of your own.")
+@click.option("--meta", is_flag=True, help="Shapes only, without numbers: for large models.")
+def check(name: str, dataset: str | None, data_dir: Path | None, dataset_name: str | None, meta: bool) -> None:
+    """Check that model NAME, with options as NAME,option=value, keeps what models promise.
+
+    It needs no training and no data: the weights are those that it is built with, the images are random.
+    """
+    from stressbench import registry, testing
+
+    built_for = (
+        testing.random_dataset() if dataset is None else registry.dataset(dataset, "test", data_dir, dataset_name)
+    )
+    registry.check_model(name)
+    for entry in registry.plugins(name):
+        click.echo(entry)
+    height, width = built_for.image_size
+    click.echo(f"for {built_for.name} images of {height}×{width} pixels, {built_for.classes} classes\n")
+    counts = dict.fromkeys(_MARKS, 0)
+    failed = []
+    for finding in testing.findings(name, built_for, meta=meta):
+        counts[finding.status] += 1
+        click.echo(f"{_MARKS[finding.status]} {finding.check:<13} {finding.detail}")
+        if finding.status == "failed":
+            failed.append(finding.check)
+    told = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+    click.echo(f"\n{told}")
+    if failed:
+        raise UserError(f"{name} fails {len(failed)} of {sum(counts.values())} checks ({', '.join(failed)}): change it")

@@ -1,0 +1,141 @@
+"""What a model promises the harness, in the order in which it is checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from stressbench.testing import checks
+from stressbench.testing.subject import Subject
+
+
+@dataclass(frozen=True)
+class Promise:
+    name: str
+    promise: str
+    change: str  # what mends the usual fault
+    run: Callable[[Subject], None]  # raises `Fault`, `Note`, `Skip`, or whatever the model raises
+    needs: tuple[str, ...] = ()  # checks without which this one says nothing
+    numbers: bool = True  # False: shapes are enough, so that it works on the meta device
+
+
+_SAME = ("stochastic", "reproducible")  # where two equal passes differ, no other comparison says anything
+
+PROMISES = (
+    Promise("module", "it is a torch.nn.Module", "return a torch.nn.Module", checks.module, numbers=False),
+    Promise(
+        "declarations",
+        "stochastic, default_draws, most_draws and untrained are what they may be",
+        "set `stochastic = True`, or leave `default_draws` and `draws` out",
+        checks.declarations,
+        ("module",),
+        numbers=False,
+    ),
+    Promise(
+        "output",
+        "images (N, 3, H, W), float in [0, 1], give finite logits (N, C)",
+        "take float images in [0, 1] and the dataset's number of classes and size of images",
+        checks.output,
+        ("declarations",),
+        numbers=False,
+    ),
+    Promise(
+        "parts",
+        "its parts hold all of its weights",
+        "put every weight into a part, or none: only parts get weights",
+        checks.parts,
+        ("output",),
+        numbers=False,
+    ),
+    Promise(
+        "range",
+        "black and white images give logits too",
+        "take all of [0, 1], 0 and 1 included",
+        checks.range_,
+        ("output",),
+    ),
+    Promise(
+        "one-image",
+        "a batch of one image gives logits (1, C)",
+        "keep the batch axis: name the axes for squeeze and mean, and take no statistics of the batch",
+        checks.one_image,
+        ("output",),
+    ),
+    Promise(
+        "input",
+        "a pass leaves its input as it is",
+        "make the first operation not one in place",
+        checks.input_,
+        ("output",),
+    ),
+    Promise(
+        "gradient",
+        "gradients reach the images",
+        "keep no_grad, detach, rounding, numpy and in-place changes of the input out of the pass",
+        checks.gradient,
+        ("output",),
+    ),
+    Promise(
+        "state",
+        "a pass in eval mode changes no weight and no statistic",
+        "let `.eval()` stop the updates: leave batch normalisation in eval mode",
+        checks.state,
+        ("output",),
+    ),
+    Promise(
+        "stochastic",
+        "two draws differ if it says so, and only then",
+        "say what it does",
+        checks.stochastic,
+        ("output",),
+    ),
+    Promise(
+        "reproducible",
+        "its random numbers follow the seed",
+        "take them from stressbench.randomness or torch's generator, not from numpy or a generator of its own",
+        checks.reproducible,
+        ("stochastic",),
+    ),
+    Promise(
+        "draws",
+        "`draws` are what passes are, and after `most_draws` they repeat",
+        "make draw s inside `stressbench.randomness.redraw(s)`, whatever the number of draws",
+        checks.draws,
+        _SAME,
+    ),
+    Promise(
+        "layout",
+        "a result does not depend on the memory format",
+        "use reshape or flatten where view wants contiguous memory",
+        checks.layout,
+        _SAME,
+    ),
+    Promise(
+        "batch",
+        "a result does not depend on the batch",
+        "compute nothing across the batch: leave batch normalisation in eval mode",
+        checks.batch,
+        ("one-image", *_SAME),
+    ),
+    Promise(
+        "eval-mode",
+        "torch.nn.Module.eval(model), which other libraries call, changes nothing",
+        "let no layer depend on `training`: dropout that stays is stressbench.randomness.dropout",
+        checks.eval_mode,
+        _SAME,
+    ),
+    Promise(
+        "state-dict",
+        "its weights survive a safetensors file",
+        "register all that was learnt or drawn as parameters and buffers",
+        checks.state_dict,
+        _SAME,
+    ),
+    Promise(
+        "gpu",
+        "CPU and GPU agree",
+        "make tensors on the images' device, and register the module's own as buffers",
+        checks.gpu,
+        _SAME,
+    ),
+)
