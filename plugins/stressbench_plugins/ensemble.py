@@ -59,7 +59,7 @@ class Ensemble(nn.Module):
     def draws(self, images: Tensor, n: int) -> Tensor:
         """Member by member, so that each can make its own draws as it does best."""
         draws: dict[int, Tensor] = {}
-        for member, module in enumerate(self.members):
+        for member, module in enumerate(self.members[:n]):  # of fewer draws than members, the rest has no turn
             turns = range(member, n, len(self.members))
             with randomness.redraw(0, part=member):
                 draws.update(zip(turns, sample(module, images, len(turns)), strict=True))

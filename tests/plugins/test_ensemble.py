@@ -89,6 +89,14 @@ def test_dropout_members_take_turns_with_masks_of_their_own(dataset: Dataset, im
     assert not torch.allclose(ours[0], ours[2])
 
 
+def test_fewer_draws_than_members_are_the_first_members(dataset: Dataset, images: Tensor) -> None:
+    # Members that make their own draws, and would be asked for none.
+    whole = ensemble(dataset, "(infer-noise:tiny,location=features)").eval()
+    assert isinstance(whole, Ensemble)
+    with torch.no_grad(), randomness.draw(KEYS, 0):
+        torch.testing.assert_close(whole.draws(images, 2), whole.draws(images, 6)[:2])
+
+
 def test_draws_do_not_depend_on_the_batch(dataset: Dataset, images: Tensor) -> None:
     whole = members(dataset, Dropped, 2)
     with torch.no_grad():

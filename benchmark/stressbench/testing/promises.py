@@ -84,7 +84,7 @@ PROMISES = (
     ),
     Promise(
         "stochastic",
-        "two draws differ if it says so, and only then",
+        "draws differ if it says so, and only then, and come again after `most_draws`",
         "say what it does",
         checks.stochastic,
         ("output",),
@@ -98,7 +98,7 @@ PROMISES = (
     ),
     Promise(
         "draws",
-        "`draws` are what passes are, and after `most_draws` they repeat",
+        "`draws` are what passes are",
         "make draw s inside `stressbench.randomness.redraw(s)`, whatever the number of draws",
         checks.draws,
         _SAME,

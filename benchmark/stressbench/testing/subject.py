@@ -59,7 +59,8 @@ class Subject:
     @cached_property
     def uses_torch_generator(self) -> bool:
         """Whether a pass takes numbers from it; that `randomness.redraw` seeds it again is not counted."""
-        with self.drawing(slice(0, IMAGES), 0), torch.inference_mode(), _Taken() as taken:
+        taken = _Taken()
+        with self.drawing(slice(0, IMAGES), 0), torch.inference_mode(), taken:
             self.module(self.images.clone())
         return taken.any
 
@@ -101,11 +102,11 @@ class Subject:
         return given
 
 
-class _Taken(TorchDispatchMode):
+class _Taken(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch does not type it
     """Watches for operations that move torch's generator on."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.any = False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
