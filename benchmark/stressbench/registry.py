@@ -13,7 +13,7 @@ import typing
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import Distribution, EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -60,11 +60,14 @@ class Entry:
 def entries(kind: str) -> list[Entry]:
     """All that the installed distributions offer of one of `KINDS`, by name; two of one name are both there."""
     found: dict[tuple[str, str], Entry] = {}
+    offerers: dict[Distribution, tuple[str, str]] = {}  # each one's metadata is read from its file at every look
     for point in entry_points(group=f"stressbench.{kind}"):
         if point.dist is None:
             continue
+        if point.dist not in offerers:
+            offerers[point.dist] = (point.dist.name, point.dist.version)
         # A distribution can be on the path twice (an editable install beside its sources); that is one offer.
-        entry = Entry(kind, point.name, point.dist.name, point.dist.version, point)
+        entry = Entry(kind, point.name, *offerers[point.dist], point)
         found.setdefault((entry.name, entry.distribution), entry)
     return [found[key] for key in sorted(found)]
 
