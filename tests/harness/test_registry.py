@@ -162,3 +162,22 @@ def test_models_in_an_argument_are_checked_without_being_built(plugin: Path) -> 
     ):
         with pytest.raises(UserError, match=words):
             registry.check_model(text)
+
+
+@pytest.mark.parametrize(
+    ("spec", "names"),
+    [
+        ("tiny-models/tiny,width=3", ["tiny"]),
+        ("wrap:anything", ["wrap"]),  # its argument names no model
+        ("both:typed", ["both", "typed"]),
+        ("both:(typed,width=2)+dropped+typed", ["both", "typed", "dropped"]),
+        ("both:(both:(wrap:x)+dropped)", ["both", "wrap", "dropped"]),
+    ],
+)
+def test_the_plugins_of_a_spec_are_all_that_it_names(plugin: Path, spec: str, names: list[str]) -> None:
+    assert [entry.name for entry in registry.plugins(spec)] == names
+
+
+def test_two_distributions_of_one_spec_are_both_named(plugin: Path) -> None:
+    offers = [(entry.distribution, entry.version) for entry in registry.plugins("both:typed-plugin/tiny+dropped")]
+    assert offers == [("typed-plugin", "1.0"), ("typed-plugin", "1.0"), ("tiny-models", "1.0")]

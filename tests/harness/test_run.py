@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from conftest import Bench
+from conftest import Bench, write_distribution
 from stressbench.cli import main
 from stressbench.record import load
 
@@ -319,3 +319,25 @@ def test_suites_take_options_in_their_name_too(tmp_path: Path) -> None:
     assert run("--suite", "corruption,corruptions=fog+snow,severities=2", "--model", "tiny", "--limit", 3,
                "--out", tmp_path) == 0  # fmt: skip
     assert len(the_record(tmp_path)["conditions"]) == 3
+
+
+@pytest.mark.parametrize("model", ["zoo", "infer-noise:zoo,location=4", "ensemble:zoo+tiny"])
+def test_a_new_version_of_any_plugin_in_the_name_is_another_run(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, version in (("a", "1.0"), ("b", "1.0"), ("c", "1.1")):
+        site = tmp_path / f"site-{name}"
+        write_distribution(site, "some-zoo", {"stressbench.models": {"zoo": "tiny_models:dropped"}})
+        metadata = site / "some_zoo-1.0.dist-info" / "METADATA"
+        metadata.write_text(metadata.read_text().replace("Version: 1.0", f"Version: {version}"))
+        with monkeypatch.context() as patch:
+            patch.syspath_prepend(str(site))
+            assert run("--model", model, *SMALL, "--out", tmp_path / "runs") == 0
+    folders = list((tmp_path / "runs").iterdir())
+    assert len(folders) == 2
+    versions = {
+        tuple(plugin)
+        for folder in folders
+        for plugin in json.loads((folder / "run.json").read_text())["model"]["plugins"]
+    }
+    assert {("zoo", "some-zoo", "1.0"), ("zoo", "some-zoo", "1.1")} <= versions

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stressbench import randomness, registry
@@ -15,6 +16,7 @@ from stressbench.datasets.digits import digits
 from stressbench.errors import UserError
 from stressbench.locations import locate
 from stressbench.predict import Predictor
+from stressbench.testing import check_model
 from stressbench_plugins import resnet
 from stressbench_plugins.ensemble import Ensemble
 from stressbench_plugins.training_free import Disturbed, Noise, infer_dropout, infer_noise, infer_transform
@@ -218,3 +220,103 @@ def test_oblong_images_are_not_turned(dataset: Dataset) -> None:
     assert infer_transform(oblong, "tiny").default_draws == 2
     with pytest.raises(UserError, match="32×24"):
         infer_transform(oblong, "tiny", transforms="rotate")
+
+
+# --- a stranger's network -------------------------------------------------------------------------------------
+
+
+class Gate(nn.Module):
+    """Takes what it needs by name."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weigh = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, *, maps: Tensor, skipped: Tensor | None = None) -> Tensor:
+        gated = maps * torch.sigmoid(self.weigh(maps))
+        return gated if skipped is None else torch.cat([gated, skipped], dim=1)
+
+
+class Stranger(nn.Module):
+    """Steps that are no modules, weights without a layer, a block that runs twice, and calls by name."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.kernel = nn.Parameter(torch.randn(8, 3, 3, 3) / 5)
+        self.stem = nn.Conv2d(8, 8, 3, padding=1)
+        self.block = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(inplace=True))
+        self.gate = Gate(8)
+        self.head = nn.Linear(16, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = F.conv2d(images - 0.5, self.kernel, stride=2, padding=1)
+        skipped = F.gelu(self.stem(x))
+        x = self.block(F.max_pool2d(self.block(skipped), 2))
+        x = self.gate(maps=x, skipped=F.avg_pool2d(skipped, 2))
+        return self.head(input=x.mean((-2, -1)))
+
+
+@pytest.fixture
+def stranger(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> Stranger:
+    torch.manual_seed(0)
+    net = Stranger(dataset.classes).eval()
+    monkeypatch.setattr(registry, "model", lambda text, data: net)
+    return net
+
+
+# The place's call among those of its module, and what it gives to `hook`.
+PLACES = {
+    "0": ("stem", 0, "input"),
+    "stem": ("stem", 0, "output"),
+    "block": ("block", 1, "output"),  # the last of two
+    "block.0": ("block.0", 1, "output"),
+    "gate": ("gate", 0, "output"),
+    "gate.weigh": ("gate.weigh", 0, "output"),
+    "head": ("head", 0, "output"),
+}
+
+
+@pytest.mark.parametrize("location", PLACES)
+@pytest.mark.parametrize("wrap", [infer_noise, infer_dropout])
+def test_a_strangers_network_is_disturbed_where_hooks_would_disturb_it(
+    wrap: Callable[..., nn.Module], location: str, stranger: Stranger, dataset: Dataset, images: Tensor
+) -> None:
+    wrapper = wrap(dataset, "stranger", 0.3, location)
+    name, call, side = PLACES[location]
+
+    def disturb(x: Tensor) -> Tensor:
+        return x + 0.3 * randomness.normal_like(x) if wrap is infer_noise else randomness.dropout(x, 0.3)
+
+    def naive() -> Tensor:
+        seen = -1
+
+        def hook(_: nn.Module, given: tuple[Tensor, ...], *returned: Tensor) -> object:
+            nonlocal seen
+            seen += 1
+            if seen != call:
+                return None
+            return disturb(*returned) if side == "output" else (disturb(given[0]),)
+
+        module = stranger.get_submodule(name)
+        handle = (module.register_forward_hook if side == "output" else module.register_forward_pre_hook)(hook)
+        try:
+            return stranger(images)
+        finally:
+            handle.remove()
+
+    expected = []
+    with torch.no_grad():
+        for index in range(3):
+            with randomness.draw(KEYS, index):
+                expected.append(naive())
+            with randomness.draw(KEYS, index):
+                torch.testing.assert_close(wrapper(images), expected[-1])
+        with randomness.draw(KEYS, 0):
+            torch.testing.assert_close(wrapper.draws(images, 3), torch.stack(expected))  # type: ignore[operator]
+    assert not torch.allclose(expected[0], expected[1])
+    check_model(lambda _: wrap(dataset, "stranger", 0.3, location), dataset)
+
+
+def test_the_input_of_a_layer_that_is_called_by_name_is_no_location(stranger: Stranger, dataset: Dataset) -> None:
+    with pytest.raises(UserError, match="no location '4': give one of 0, 1, 2, 3, "):
+        infer_noise(dataset, "stranger", location="4")
