@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -12,10 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from conftest import ROOT
 from stressbench import randomness, testing
 from stressbench.contracts import Dataset, Part
 from stressbench.errors import UserError
 from stressbench.testing import check_model
+from stressbench.testing.promises import PROMISES
 from tiny_models import Dropped, Tiny, tiny
 
 DATASET = testing.random_dataset(classes=5, image_size=(12, 16))
@@ -557,3 +560,8 @@ def test_a_model_that_works_on_the_cpu_alone_is_found() -> None:
     for right in (Base, Noisy, Members):
         found = {finding.check: finding.status for finding in check_model(right, DATASET)}
         assert found["gpu"] == "passed"
+
+
+def test_the_documentation_lists_every_check_in_order() -> None:
+    rows = re.findall(r"^\| `(.+?)` \|", (ROOT / "docs" / "checking-a-model.md").read_text(), re.MULTILINE)
+    assert rows == [promise.name for promise in PROMISES]

@@ -106,7 +106,7 @@ def range_(it: Subject) -> None:
 
 def input_(it: Subject) -> None:
     given = it.images.clone()
-    with it.drawing(slice(0, IMAGES), 0), torch.inference_mode():
+    with it.drawing(given), torch.inference_mode():
         it.module(given)
     if not torch.equal(given, it.images):
         raise Fault(f"a pass changed its input by up to {float((given - it.images).abs().max()):.2g}")
@@ -119,7 +119,7 @@ def gradient(it: Subject) -> None:
 
     def check(name: str, run: Callable[[Tensor], Tensor]) -> None:
         given = few.clone().requires_grad_()
-        with it.drawing(slice(0, _FEW), 0), torch.enable_grad():
+        with it.drawing(given, slice(0, _FEW)), torch.enable_grad():
             output = (run(given) * slopes).sum()
         if not output.requires_grad:
             raise Fault(f"{name} has no gradient")
@@ -200,7 +200,7 @@ def draws(it: Subject) -> None:
     if not it.stochastic or not isinstance(module, Sampler):
         raise Skip("it has no `draws` of its own")
     n = _few_draws(it)
-    with it.drawing(rows, 0), torch.inference_mode():
+    with it.drawing(few, rows), torch.inference_mode():
         ours = it.valid(module.draws(few, n), (n, _FEW, it.dataset.classes))
         first = it.valid(module.draws(few, n - 1), (n - 1, _FEW, it.dataset.classes)) if n > 1 else ours
     for index in range(n):

@@ -60,7 +60,7 @@ class Subject:
     def uses_torch_generator(self) -> bool:
         """Whether a pass takes numbers from it; that `randomness.redraw` seeds it again is not counted."""
         taken = _Taken()
-        with self.drawing(slice(0, IMAGES), 0), torch.inference_mode(), taken:
+        with self.drawing(self.images), torch.inference_mode(), taken:
             self.module(self.images.clone())
         return taken.any
 
@@ -68,20 +68,20 @@ class Subject:
         self, images: Tensor, rows: slice = slice(0, IMAGES), draw: int = 0, module: nn.Module | None = None
     ) -> Tensor:
         """Logits of one pass of images that go by the keys in these rows; raises `Fault` for what are none."""
-        with self.drawing(rows, draw, images.device), torch.inference_mode():
+        with self.drawing(images, rows, draw), torch.inference_mode():
             given: object = (module or self.module)(images.clone())  # it may work in place
         return self.valid(given, (len(images), self.dataset.classes))
 
     @contextmanager
-    def drawing(self, rows: slice, draw: int, device: torch.device | None = None) -> Iterator[None]:
-        """Inside it is this draw of the images with the keys in these rows; torch's generator is put back afterwards.
+    def drawing(self, images: Tensor, rows: slice = slice(0, IMAGES), draw: int = 0) -> Iterator[None]:
+        """Inside it is this draw of images with the keys in these rows; torch's generator is put back afterwards.
 
         There are keys for two sets of images: the second ones are what another seed gives the same images.
         """
         keyed = self.stochastic and not self._meta
         with (
-            torch.random.fork_rng(devices=[device] if device is not None and device.type == "cuda" else []),
-            randomness.draw(self.keys[rows].to(device), draw) if keyed else nullcontext(),
+            torch.random.fork_rng(devices=[images.device] if images.is_cuda else []),
+            randomness.draw(self.keys[rows].to(images.device), draw) if keyed else nullcontext(),
         ):
             yield
 
