@@ -21,13 +21,19 @@ from stressbench.errors import UserError
 SCHEMA_VERSION: Literal[2] = 2
 
 
-def _with_curves_and_findings(fields: dict[str, Any]) -> dict[str, Any]:
-    """Version 1 knew neither ensemble sizes nor audits."""
-    return {**fields, "schema_version": 2, "curves": {}, "findings": []}
+def _from_1(fields: dict[str, Any]) -> dict[str, Any]:
+    """Version 1 knew neither ensemble sizes nor audits, and named the outermost plugin alone."""
+    fields = {**fields, "schema_version": 2, "curves": {}, "findings": []}
+    if isinstance(fields.get("model"), dict):
+        model = fields["model"]
+        name = str(model.get("spec")).partition(",")[0].partition(":")[0]
+        plugin = {"name": name, "distribution": model.get("distribution"), "version": model.get("version")}
+        fields["model"] = {**model, "plugins": [plugin]}
+    return fields
 
 
 # How to turn a record of schema version k into one of k + 1, by k. What a field's default says needs no step.
-_UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _with_curves_and_findings}
+_UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1}
 
 _LARGEST = 16 * 2**20  # bytes; a real record is some tens of thousands
 
@@ -79,10 +85,17 @@ class DatasetInfo(_Part):
     stress_verified: bool | None  # official files only: their checksums are the published ones; null: none published
 
 
-class ModelInfo(_Part):
-    spec: Text
+class PluginInfo(_Part):
+    name: Text
     distribution: Text
     version: Text
+
+
+class ModelInfo(_Part):
+    spec: Text
+    distribution: Text  # of the outermost plugin
+    version: Text
+    plugins: Annotated[list[PluginInfo], Field(min_length=1)]  # all that the spec names, the outermost first
     parameters: Count
     stochastic: bool
     weights_checksum: Digest

@@ -190,6 +190,10 @@ class Run:
                 spec=str(plan.model),
                 distribution=self._ready.entry.distribution,
                 version=self._ready.entry.version,
+                plugins=[
+                    record.PluginInfo(name=plugin.name, distribution=plugin.distribution, version=plugin.version)
+                    for plugin in self._ready.plugins
+                ],
                 parameters=self._ready.parameters,
                 stochastic=self._ready.stochastic,
                 weights_checksum=self._ready.checksum,

@@ -24,7 +24,8 @@ FIELDS: dict[str, Any] = {
         "stress": "generated", "stress_verified": None,
     },
     "model": {
-        "spec": "tiny", "distribution": "tiny-models", "version": "1.0", "parameters": 12, "stochastic": False,
+        "spec": "tiny", "distribution": "tiny-models", "version": "1.0",
+        "plugins": [{"name": "tiny", "distribution": "tiny-models", "version": "1.0"}], "parameters": 12, "stochastic": False,
         "weights_checksum": "sha256:" + "b" * 64, "weights_source": "the plugin's own",
     },
     "draws": 1, "seed": 0, "precision": "float32", "batch_size": 100, "device": "cpu",
@@ -60,6 +61,21 @@ def test_old_records_still_load_and_agree_with_themselves(path: Path) -> None:
     )
     if path.stem == f"record-v{record.SCHEMA_VERSION}":
         assert loaded.to_json() == path.read_text()
+
+
+def test_a_record_of_version_1_is_upgraded(tmp_path: Path) -> None:
+    old = {key: value for key, value in FIELDS.items() if key not in ("curves", "findings")}
+    old["schema_version"] = 1
+    old["model"] = {**FIELDS["model"], "spec": "infer-noise:tiny,sigma=1"}
+    del old["model"]["plugins"]
+    (tmp_path / "record.json").write_text(json.dumps(old))
+    loaded = record.load(tmp_path)
+    assert (loaded.schema_version, loaded.curves, loaded.findings) == (2, {}, [])
+    assert [plugin.name for plugin in loaded.model.plugins] == ["infer-noise"]
+    for broken in ({**old, "model": 3}, {**old, "model": {}}):
+        (tmp_path / "record.json").write_text(json.dumps(broken))
+        with pytest.raises(UserError, match="is not a record: model"):
+            record.load(tmp_path)
 
 
 def with_field(path: str, value: object) -> dict[str, Any]:

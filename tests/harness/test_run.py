@@ -55,6 +55,7 @@ def test_the_record_has_the_keys_that_other_tools_rely_on(tmp_path: Path, capsys
     assert record["dataset"]["stress"] == "generated"
     assert record["model"]["spec"] == "tiny,width=4"
     assert record["model"]["distribution"] == "tiny-models"
+    assert record["model"]["plugins"] == [{"name": "tiny", "distribution": "tiny-models", "version": "1.0"}]
     assert (record["draws"], record["seed"]) == (1, 0)
     assert [c["condition"] for c in record["conditions"]] == [
         {"corruption": "none", "severity": 0},
