@@ -160,7 +160,7 @@ class Metric:
 
     name: str
     unit: Literal["fraction", "nats", "number"]  # fractions are shown to people as percent
-    better: Literal["lower", "higher"]
+    better: Literal["lower", "higher"] | None  # None: it describes, and does not rank
 
 
 class Suite(ABC):
@@ -182,6 +182,10 @@ class Suite(ABC):
     @abstractmethod
     def present(self, condition: Condition, batch: Batch, model: nn.Module) -> Stressed:
         """The stressed images. `model` is there to be differentiated through; what judges them is the runner's."""
+
+    def examine(self, condition: Condition, batch: Batch, stressed: Tensor, model: nn.Module) -> dict[str, Tensor]:
+        """More columns for the table, (N,) each, of what becomes of the stressed images, official ones too."""
+        return {}
 
     @abstractmethod
     def observe(self, condition: Condition, batch: Batch, log_probs: Tensor) -> dict[str, Tensor]:

@@ -44,6 +44,9 @@ class Predictor:
         precision: Precision,
         chunk: int,
     ) -> None:
+        # A record that says float32 must mean it, in an attack's gradients too: by default cuDNN rounds a convolution's
+        # inputs to TF32.
+        torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
         self.module = module.eval().to(memory_format=torch.channels_last)  # the faster layout for convolutions
         self.draws = draws
         self._entry = entry
@@ -84,9 +87,6 @@ class Predictor:
             torch.autocast(images.device.type, torch.bfloat16) if self._precision == "bfloat16" else nullcontext()
         )
         devices = [images.device] if images.device.type == "cuda" else []
-        if images.device.type == "cuda":
-            # A record that says float32 must mean it: by default cuDNN rounds a convolution's inputs to TF32.
-            torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
         with torch.inference_mode(), torch.random.fork_rng(devices, enabled=self._stochastic), autocast:
             try:
                 logits = self._logits(images, keys)

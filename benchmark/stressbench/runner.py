@@ -117,8 +117,9 @@ class Run:
             except UserError as error:
                 raise UserError(f"under {describe(condition)}, {error}") from error
             with self._blamed():
+                examined = plan.suite.examine(condition, batch, stressed.images, predictor.module)
                 observed = self._observed(condition, batch, log_probs)
-            parts.append({"index": indices, "label": labels, **stressed.columns, **observed})
+            parts.append({"index": indices, "label": labels, **stressed.columns, **examined, **observed})
             advance(stop - start, describe(condition))
         table = {name: np.concatenate([part[name].cpu().numpy() for part in parts]) for name in parts[0]}
         self.store.write(condition, table, time.perf_counter() - started)

@@ -13,7 +13,7 @@ from rich.text import Text
 from stressbench.contracts import Metric, Suite
 from stressbench.record import Record, Row
 
-ARROW = {"lower": "↓", "higher": "↑"}  # which way is better
+ARROW = {"lower": "↓", "higher": "↑", None: ""}  # which way is better
 
 _MOST_ROWS = 30
 

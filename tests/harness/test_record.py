@@ -25,7 +25,8 @@ FIELDS: dict[str, Any] = {
     },
     "model": {
         "spec": "tiny", "distribution": "tiny-models", "version": "1.0",
-        "plugins": [{"name": "tiny", "distribution": "tiny-models", "version": "1.0"}], "parameters": 12, "stochastic": False,
+        "plugins": [{"name": "tiny", "distribution": "tiny-models", "version": "1.0"}],
+        "parameters": 12, "stochastic": False,
         "weights_checksum": "sha256:" + "b" * 64, "weights_source": "the plugin's own",
     },
     "draws": 1, "seed": 0, "precision": "float32", "batch_size": 100, "device": "cpu",

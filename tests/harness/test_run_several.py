@@ -51,6 +51,10 @@ class Brightness(Suite):
         images = batch.images * condition["factor"]
         return Stressed(images, {"level": images.mean(dim=(1, 2, 3))})
 
+    def examine(self, condition, batch, stressed, model):
+        self._at("examine")
+        return {"brightest": stressed.amax(dim=(1, 2, 3))}
+
     def observe(self, condition, batch, log_probs):
         self._at("observe")
         log_p = metrics.log_mean_probability(log_probs)
@@ -123,7 +127,7 @@ def test_each_size_of_a_curve_is_what_a_run_of_that_many_draws_gives(suites: Pat
         assert record["metrics"] == {name: curve["5"] for name, curve in record["curves"].items()}
     # What was seen while stressing is no matter of draws, and is there once.
     (table,) = suites.glob("digits-brightness-*/tables/0.5.parquet")
-    assert {"level", "nll", "nll@1", "nll@2"} == set(pd.read_parquet(table)) - {"index", "label"}
+    assert {"level", "brightest", "nll", "nll@1", "nll@2"} == set(pd.read_parquet(table)) - {"index", "label"}
 
 
 def test_a_curve_is_shown_and_checked(suites: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -197,7 +201,7 @@ def test_a_run_that_succeeds_is_taken_off_the_list(suites: Path, capsys: pytest.
     assert not (suites / "failures.json").exists()
 
 
-@pytest.mark.parametrize("place", ["present", "observe", "score"])
+@pytest.mark.parametrize("place", ["present", "examine", "observe", "score"])
 def test_a_suite_that_fails_is_named_in_a_line(place: str, suites: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--model", "tiny", "--suite", f"brightness,breaks={place}", "--out", suites) == 2
     last = capsys.readouterr().err.strip().splitlines()[-1]
