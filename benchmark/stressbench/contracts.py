@@ -79,6 +79,14 @@ class Finite(Protocol):
     most_draws: int | None  # None: there is no end to them
 
 
+@runtime_checkable
+class Wrapper(Protocol):
+    """A module that disturbs another, which predicts without it: what the disturbance costs can be told."""
+
+    @property
+    def unwrapped(self) -> nn.Module: ...
+
+
 # --- datasets -------------------------------------------------------------------------------------------------
 
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from stressbench import randomness, registry
-from stressbench.contracts import Dataset, Finite, Part
+from stressbench.contracts import Dataset, Finite, Part, Wrapper
 from stressbench.errors import UserError
 from stressbench.predict import sample
 from stressbench.registry import ModelName
@@ -48,7 +49,7 @@ class Ensemble(nn.Module):
 
     def each(self, wrap: Callable[[nn.Module, str], nn.Module], name: Callable[[str], str]) -> Ensemble:
         """The ensemble of the wrapped members: `wrap` gets a member and its spec, `name` makes the wrapped one's."""
-        return Ensemble([Part(name(part.spec), part.seed, wrap(part.module, part.spec)) for part in self.parts()])
+        return joined([Part(name(part.spec), part.seed, wrap(part.module, part.spec)) for part in self.parts()])
 
     def forward(self, images: Tensor) -> Tensor:
         turn, member = divmod(randomness.draw_index(), len(self.members))
@@ -64,6 +65,20 @@ class Ensemble(nn.Module):
             with randomness.redraw(0, part=member):
                 draws.update(zip(turns, sample(module, images, len(turns)), strict=True))
         return torch.stack([draws[s] for s in range(n)])
+
+
+class WrappedEnsemble(Ensemble):
+    """An ensemble of which each member disturbs another model."""
+
+    @property
+    def unwrapped(self) -> Ensemble:
+        """The ensemble of the members without their disturbance."""
+        return Ensemble([Part(part.spec, part.seed, cast(Wrapper, part.module).unwrapped) for part in self.parts()])
+
+
+def joined(parts: Sequence[Part]) -> Ensemble:
+    """The ensemble of some models, which can be unwrapped where each of them can."""
+    return (WrappedEnsemble if all(isinstance(part.module, Wrapper) for part in parts) else Ensemble)(parts)
 
 
 def most_draws(module: nn.Module) -> int | None:
@@ -89,4 +104,4 @@ def ensemble(dataset: Dataset, argument: ModelName, size: int | None = None) -> 
     for member in members:
         if isinstance(member.module, Ensemble):
             raise UserError(f"ensemble:{argument} has an ensemble inside: join all names with + in one ensemble")
-    return Ensemble(members)
+    return joined(members)

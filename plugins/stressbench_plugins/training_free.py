@@ -4,7 +4,8 @@ Wrappers for any trained network, whose draws are disturbed passes. What they ha
 
 - A single call is one draw, and gradients reach the input through it.
 - Of a stochastic network, MC dropout say, each draw has both kinds of noise; nothing is shared between draws then.
-- Of an ensemble, a wrapper is the ensemble of its wrapped members: draw s disturbs member s mod M.
+- Of an ensemble, a wrapper is the ensemble of its wrapped members: draw s disturbs member s mod M. Unwrapped it is
+  the ensemble of the members as they are.
 - Where a disturbance is, `stressbench.locations` says, and `bench show` prints.
 """
 
@@ -40,6 +41,10 @@ class Wrapper(nn.Module):
         super().__init__()
         self.model = model
         self._spec = spec
+
+    @property
+    def unwrapped(self) -> nn.Module:
+        return self.model
 
     def parts(self) -> list[Part]:
         return [Part(self._spec, 0, self.model)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise, permutations
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy.special import log_softmax, logsumexp
 from scipy.stats import entropy as scipy_entropy
-from sklearn.metrics import brier_score_loss, log_loss
+from scipy.stats import pearsonr
+from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
 
 from stressbench import metrics
 
@@ -120,3 +122,125 @@ def test_one_class_only() -> None:
     assert metrics.negative_log_likelihood(log_p, labels).tolist() == [0, 0, 0]
     assert metrics.brier_score(log_p, labels).tolist() == [0, 0, 0]
     assert metrics.expected_calibration_error(torch.ones(3), torch.ones(3)) == 0
+
+
+# --- uncertainty ----------------------------------------------------------------------------------------------
+
+
+def test_variance_and_mutual_information_agree_with_numpy_and_scipy() -> None:
+    log_probs = random_log_probs(7, 50, 4)
+    p = np.exp(log_probs)
+    ours = torch.from_numpy(log_probs)
+    np.testing.assert_allclose(metrics.predictive_variance(ours), p.var(axis=0).mean(axis=-1), atol=1e-15)
+    expected = scipy_entropy(p.mean(axis=0), axis=-1) - scipy_entropy(p, axis=-1).mean(axis=0)
+    np.testing.assert_allclose(metrics.mutual_information(ours), expected, atol=1e-13)
+
+
+def test_two_certain_draws_that_disagree_know_one_bit() -> None:
+    log_probs = torch.tensor([[[0.0, -math.inf, -math.inf]], [[-math.inf, 0.0, -math.inf]]])
+    assert metrics.mutual_information(log_probs).tolist() == [pytest.approx(math.log(2))]
+    # p of two of the three classes is 0 or 1, by turns.
+    assert metrics.predictive_variance(log_probs).tolist() == [pytest.approx((0.25 + 0.25 + 0) / 3)]
+
+
+@given(st.integers(2, 9), st.integers(1, 6), st.floats(0.1, 50), st.integers(0, 1000))
+def test_equal_draws_have_no_variance_and_no_information(draws: int, classes: int, scale: float, seed: int) -> None:
+    one = torch.from_numpy(random_log_probs(1, 5, classes, seed=seed, scale=scale)).float()
+    for value in (metrics.predictive_variance, metrics.mutual_information):
+        assert value(one.expand(draws, -1, -1)).tolist() == [0] * 5
+        assert value(one).isnan().all()  # one draw has neither
+        different = value(torch.from_numpy(random_log_probs(draws, 5, classes, seed=seed, scale=scale)).float())
+        assert (different >= 0).all()
+        limit = 0.25 if value is metrics.predictive_variance else math.log(min(draws, classes))
+        assert (different <= limit + 1e-6).all()
+
+
+@given(
+    arrays.arrays(np.float64, st.integers(2, 40), elements=st.floats(-1e3, 1e3).map(lambda x: round(x, 3))),
+    st.integers(0, 1000),
+)
+def test_correlation_agrees_with_scipy(a: np.ndarray, seed: int) -> None:
+    b = 0.3 * a + np.random.default_rng(seed).normal(size=a.shape)
+    ours = metrics.pearson(torch.from_numpy(a), torch.from_numpy(b))
+    if np.ptp(a) == 0:
+        assert ours is None
+    else:
+        assert ours == pytest.approx(pearsonr(a, b).statistic, abs=1e-9)
+
+
+def test_correlation_by_hand_and_where_there_is_none() -> None:
+    def pearson(a: list[float], b: list[float]) -> float | None:
+        return metrics.pearson(torch.tensor(a), torch.tensor(b))
+
+    assert pearson([1, 2, 3], [2, 4, 6]) == pytest.approx(1)
+    assert pearson([1, 2, 3], [3, 2, 1]) == pytest.approx(-1)
+    assert pearson([0, 0, 1, 1], [0, 1, 0, 1]) == pytest.approx(0)
+    assert pearson([0, 0, 1], [0, 1, 1]) == pytest.approx(0.5)
+    assert pearson([1e-30, 2e-30, 3e-30], [1e30, 2e30, 3e30]) == pytest.approx(1)  # neither lost nor infinite
+    assert pearson([0.1, 0.1, 0.1], [1, 2, 3]) is None
+    assert pearson([1, 2, 3], [7, 7, 7]) is None
+    assert pearson([1, math.nan, 3], [1, 2, 3]) is None
+    assert pearson([1], [2]) is None
+    assert pearson([], []) is None
+
+
+# Few different values, so that there are ties; and all right or all wrong among them.
+RANKED = st.lists(st.tuples(st.integers(0, 4), st.booleans()), min_size=1, max_size=40)
+
+
+@given(RANKED)
+def test_auroc_agrees_with_scikit_learn(pairs: list[tuple[int, bool]]) -> None:
+    score, positive = (np.array(values) for values in zip(*pairs, strict=True))
+    ours = metrics.auroc(torch.from_numpy(score / 4), torch.from_numpy(positive))
+    if positive.all() or not positive.any():
+        assert ours is None
+    else:
+        assert ours == pytest.approx(roc_auc_score(positive, score), abs=1e-12)
+        swapped = metrics.auroc(torch.from_numpy(-score / 4), torch.from_numpy(positive))
+        assert swapped == pytest.approx(1 - ours, abs=1e-12)
+
+
+def test_auroc_by_hand() -> None:
+    def auroc(score: list[float], positive: list[int]) -> float | None:
+        return metrics.auroc(torch.tensor(score), torch.tensor(positive))
+
+    assert auroc([0.1, 0.4, 0.35, 0.8], [0, 0, 1, 1]) == 0.75
+    assert auroc([0.5, 0.5, 0.5], [0, 1, 1]) == 0.5
+    assert auroc([0.2, 0.9], [0, 1]) == 1
+    assert auroc([0.2, 0.9], [1, 1]) is None
+    assert auroc([], []) is None
+
+
+def risk_coverage(correct: tuple[int, ...]) -> float:
+    """The mean over k of the error among the first k, the images already in order."""
+    return float(np.mean([1 - np.mean(correct[:k]) for k in range(1, len(correct) + 1)]))
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 1)), min_size=1, max_size=6))
+def test_aurc_is_the_mean_over_all_orders_of_what_ties(pairs: list[tuple[int, int]]) -> None:
+    orders = [order for order in permutations(pairs) if all(a[0] >= b[0] for a, b in pairwise(order))]
+    expected = np.mean([risk_coverage(tuple(correct for _, correct in order)) for order in orders])
+    confidence, correct = (torch.tensor(values) for values in zip(*pairs, strict=True))
+    assert metrics.aurc(confidence / 2, correct) == pytest.approx(expected, abs=1e-12)
+
+
+@given(RANKED, st.randoms(use_true_random=False))
+def test_aurc_does_not_depend_on_the_order_of_the_images(pairs: list[tuple[int, bool]], random: object) -> None:
+    confidence, correct = (torch.tensor(values) for values in zip(*pairs, strict=True))
+    random.shuffle(pairs)  # type: ignore[attr-defined]
+    other, right = (torch.tensor(values) for values in zip(*pairs, strict=True))
+    area = metrics.aurc(confidence, correct)
+    assert metrics.aurc(other, right) == pytest.approx(area, abs=1e-12)
+    assert 0 <= area <= 1
+
+
+def test_aurc_by_hand() -> None:
+    def aurc(confidence: list[float], correct: list[int]) -> float:
+        return metrics.aurc(torch.tensor(confidence), torch.tensor(correct))
+
+    assert aurc([0.9, 0.8, 0.7], [1, 1, 0]) == pytest.approx(1 / 9)
+    assert aurc([0.9, 0.8, 0.7], [0, 1, 1]) == pytest.approx((1 + 1 / 2 + 1 / 3) / 3)
+    assert aurc([0.5, 0.5], [1, 0]) == pytest.approx(0.5)  # no order: the error rate
+    assert aurc([0.9, 0.2, 0.4], [1, 1, 1]) == 0
+    assert aurc([0.9, 0.2, 0.4], [0, 0, 0]) == 1
+    assert math.isnan(aurc([], []))
