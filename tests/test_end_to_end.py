@@ -16,6 +16,7 @@ from PIL import Image as Pillow
 from sklearn.metrics import log_loss
 
 from conftest import ROOT, Bench
+from stressbench.cli import main
 from stressbench_suites.corruption.engine import CORRUPTIONS
 
 N = 24
@@ -53,6 +54,25 @@ def test_official_files_are_used_where_they_are_and_give_what_generating_gives(
     assert official["dataset"]["stress_verified"] is None
     assert official["conditions"] == generated["conditions"]
     assert record(bench, tmp_path, *words, "--stress", "official") == official
+
+
+def test_the_uncertainty_suite_reads_the_same_official_files(
+    cifar100: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = "infer-dropout:tiny,location=features"
+    words = ["--suite", "uncertainty", "--model", model, "--dataset", "cifar100", "--data-dir", str(cifar100)]
+    for stress in ("official", "generated"):
+        with pytest.raises(SystemExit) as exit_:
+            main(["run", *words, "--seed", "3", "--out", str(tmp_path), "--json", "--stress", stress])
+        assert exit_.value.code == 0
+    official, generated = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (official["dataset"]["stress"], generated["dataset"]["stress"]) == ("official", "generated")
+    moved = {"accuracy_moved", "nll_moved"}
+    for read, made in zip(official["conditions"], generated["conditions"], strict=True):
+        assert all(value is not None for name, value in made["metrics"].items() if name != "auroc_error")
+        # What is read from files is not presented, so there is no unwrapped model's answer beside it.
+        lacking = moved if read["condition"]["severity"] else set()
+        assert {**made["metrics"], **dict.fromkeys(lacking)} == read["metrics"]
 
 
 def test_the_aggregates_follow_from_the_tables_by_independent_code(

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from stressbench import randomness
-from stressbench.contracts import Dataset, Finite, Part, Sampler
+from stressbench.contracts import Dataset, Finite, Part, Sampler, Wrapper
 from stressbench.datasets.digits import digits
 from stressbench.errors import UserError
 from stressbench_plugins.ensemble import Ensemble, ensemble
@@ -104,3 +104,13 @@ def test_draws_do_not_depend_on_the_batch(dataset: Dataset, images: Tensor) -> N
             together = whole.draws(images, 3)
         with randomness.draw(KEYS[4:5], 0):
             torch.testing.assert_close(whole.draws(images[4:5], 3), together[:, 4:5], rtol=1e-4, atol=1e-4)
+
+
+def test_an_ensemble_of_wrappers_unwraps_to_one_of_what_they_wrap(dataset: Dataset) -> None:
+    wrapped = ensemble(dataset, "(infer-dropout:tiny,location=features)+tiny", 1)
+    assert not isinstance(wrapped, Wrapper)  # not all members can be unwrapped
+    wrapped = ensemble(dataset, "(infer-dropout:tiny,location=features)", 2)
+    assert isinstance(wrapped, Wrapper)
+    assert isinstance(wrapped.unwrapped, Ensemble)
+    assert [type(member) for member in wrapped.unwrapped.members] == [Tiny, Tiny]
+    assert wrapped.unwrapped.default_draws == wrapped.unwrapped.most_draws == 2
