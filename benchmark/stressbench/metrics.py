@@ -47,8 +47,7 @@ def predictive_variance(log_probs: Tensor) -> Tensor:
     p = log_probs.double().exp()
     if len(p) == 1:
         return torch.full_like(p[0, :, 0], math.nan)
-    # Measured from the first draw, so that equal draws have a variance of exactly 0.
-    return (p - p[0]).var(dim=0, correction=0).mean(dim=-1)
+    return p.var(dim=0, correction=0).mean(dim=-1)
 
 
 def mutual_information(log_probs: Tensor) -> Tensor:

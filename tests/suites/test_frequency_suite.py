@@ -215,7 +215,8 @@ def test_a_step_that_the_band_has_nothing_of_leaves_the_image_and_is_reported() 
             mean = images.mean((1, 2, 3))
             return torch.stack([mean, -mean], dim=1)
 
-    suite, b = FrequencySuite(signals=("fgsm",), bands=4), batch(classes=2)
+    # Of an odd size, a transform there and back leaves some rounding in bands that are empty.
+    suite, b = FrequencySuite(signals=("fgsm",), bands=4), batch(classes=2, size=(29, 31))
     rows = []
     for condition in suite.conditions():
         stressed = suite.present(condition, b, Bright())
