@@ -150,7 +150,7 @@ def test_how_far_a_wrapper_moves_from_the_model_that_it_wraps(dataset: Dataset) 
     model = infer_dropout(dataset, "tiny", rate=0.4, location="features").eval()
     stressed = suite.present(FOG, b, model)
     log_probs = predict(model, stressed.images, b.keys, 4)
-    row = row_of({**stressed.columns, **suite.observe(FOG, b, log_probs)})
+    row = row_of({**suite.examine(FOG, b, stressed.images, model), **suite.observe(FOG, b, log_probs)})
     with torch.no_grad():
         plain = Tiny(dataset)(stressed.images).double().softmax(-1).numpy()
     ours, labels = log_probs.double().exp().mean(0).numpy(), b.labels.numpy()
@@ -165,7 +165,8 @@ def test_a_wrapper_that_disturbs_nothing_moves_nothing(dataset: Dataset) -> None
     suite, b = UncertaintySuite(), batch(n=50)
     model = infer_dropout(dataset, "tiny", rate=0.0, location="features").eval()
     stressed = suite.present(CLEAN, b, model)
-    row = row_of({**stressed.columns, **suite.observe(CLEAN, b, predict(model, stressed.images, b.keys, 3))})
+    examined = suite.examine(CLEAN, b, stressed.images, model)
+    row = row_of({**examined, **suite.observe(CLEAN, b, predict(model, stressed.images, b.keys, 3))})
     assert row["accuracy_moved"] == 0
     assert row["nll_moved"] == pytest.approx(0, abs=1e-5)
 
@@ -174,7 +175,7 @@ def test_an_unwrapped_stochastic_model_makes_its_own_draws_independent_of_the_ju
     b = batch(n=30)
     model = infer_transform(dataset, "dropped").eval()
     torch.manual_seed(4)
-    columns = UncertaintySuite().present(CLEAN, b, model).columns
+    columns = UncertaintySuite().examine(CLEAN, b, b.images, model)
     drawn = torch.rand(2)
     own = randomness.split(b.keys, 1)[:, 0]
 
@@ -204,7 +205,7 @@ def test_wrapped_members_are_compared_with_the_plain_ensemble(
     with torch.no_grad():
         p = torch.stack([member(b.images).double().softmax(-1) for member in members]).mean(0)
     nll = -p.gather(1, b.labels[:, None])[:, 0].log()
-    columns = UncertaintySuite().present(CLEAN, b, model).columns
+    columns = UncertaintySuite().examine(CLEAN, b, b.images, model)
     torch.testing.assert_close(columns["unwrapped_nll"].double(), nll, rtol=1e-4, atol=1e-4)
     assert columns["unwrapped_correct"].tolist() == (p.argmax(1) == b.labels).tolist()
 

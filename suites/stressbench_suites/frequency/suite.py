@@ -37,7 +37,7 @@ _MOST_GRADIENT_DRAWS = 10  # a network with dropout has no end of them, an ensem
 # Of the whole signal's norm: what a transform there and back leaves in an empty band is rounding and not a signal.
 _ROUNDING = 1e-5
 
-_CLEAN: Condition = {"signal": "none", "band": 0, "low": 0.0, "high": 0.0, "rms": 0.0}
+_CLEAN: Condition = {"signal": "none", "band": 0, "low": 0.0, "high": 0.0}
 
 
 class FrequencySuite(Suite):
@@ -51,15 +51,15 @@ class FrequencySuite(Suite):
         Metric("fgsm_auc", "fraction", "higher"),
         Metric("clean_accuracy", "fraction", "higher"),
         Metric("noise_worst_accuracy", "fraction", "higher"),
-        Metric("noise_worst_frequency", "number", "higher"),
+        Metric("noise_worst_frequency", "number", None),
         Metric("fgsm_worst_accuracy", "fraction", "higher"),
-        Metric("fgsm_worst_frequency", "number", "higher"),
+        Metric("fgsm_worst_frequency", "number", None),
     )
     row_metrics = (
         Metric("accuracy", "fraction", "higher"),
         Metric("nll", "nats", "lower"),
-        Metric("norm", "number", "higher"),
-        Metric("clipped_norm", "number", "higher"),
+        Metric("norm", "number", None),
+        Metric("clipped_norm", "number", None),
         Metric("unchanged", "fraction", "lower"),
     )
 
@@ -91,7 +91,7 @@ class FrequencySuite(Suite):
     def conditions(self) -> list[Condition]:
         edges = [round(band * math.pi / self._bands, 4) for band in range(self._bands + 1)]
         stressed: list[Condition] = [
-            {"signal": signal, "band": band, "low": low, "high": high, "rms": self._rms[signal]}
+            {"signal": signal, "band": band, "low": low, "high": high}
             for signal in self._signals
             for band, (low, high) in enumerate(pairwise(edges))
         ]
@@ -125,7 +125,7 @@ class FrequencySuite(Suite):
         """What signals (N, 3, H, W) have in the condition's band, scaled to its norm; 0 where that is nothing."""
         band = keep(whole, int(condition["band"]), self._bands)
         norm = _norm(band)
-        wanted = float(condition["rms"]) * math.sqrt(whole[0].numel())
+        wanted = self._rms[str(condition["signal"])] * math.sqrt(whole[0].numel())
         scale = torch.where(norm > _ROUNDING * _norm(whole), wanted / norm, 0)
         return band * scale[:, None, None, None]
 

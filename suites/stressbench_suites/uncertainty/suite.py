@@ -58,17 +58,16 @@ class UncertaintySuite(Suite):
         return self._corruption.conditions()
 
     def present(self, condition: Condition, batch: Batch, model: nn.Module) -> Stressed:
-        images = self._corruption.present(condition, batch, model).images
+        return self._corruption.present(condition, batch, model)
+
+    def examine(self, condition: Condition, batch: Batch, stressed: Tensor, model: nn.Module) -> dict[str, Tensor]:
         if not isinstance(model, Wrapper):
-            return Stressed(images)
-        log_p = _predict(model.unwrapped, images, batch.keys)
-        return Stressed(
-            images,
-            {
-                "unwrapped_correct": log_p.argmax(dim=-1) == batch.labels,
-                "unwrapped_nll": metrics.negative_log_likelihood(log_p, batch.labels),
-            },
-        )
+            return {}
+        log_p = _predict(model.unwrapped, stressed, batch.keys)
+        return {
+            "unwrapped_correct": log_p.argmax(dim=-1) == batch.labels,
+            "unwrapped_nll": metrics.negative_log_likelihood(log_p, batch.labels),
+        }
 
     def observe(self, condition: Condition, batch: Batch, log_probs: Tensor) -> dict[str, Tensor]:
         return {
