@@ -4,7 +4,7 @@ Each is reached by one entry point a name, in the groups `stressbench.models`, `
 `stressbench.datasets`. The callable's own signature types its options; what follows a colon in a model's name is its
 `argument`, which a wrapper annotates as `registry.ModelName`.
 
-    model      def mynet(dataset: Dataset, **options) -> torch.nn.Module
+    model      def mynet(dataset: Dataset, **options) -> torch.nn.Module      (or a `registry.Finder` of such callables)
     suite      def mysuite(**options) -> Suite
     dataset    def mydata(split: str, data_dir: Path | None, name: str | None) -> Dataset
 """
@@ -42,6 +42,7 @@ class Model(Protocol):
     stochastic: bool  # two passes differ; random numbers come from `stressbench.randomness`, or from torch's generator
     default_draws: int  # how many passes make one prediction unless `--draws` says otherwise
     untrained: bool  # the weights that it was built with are an initialisation: the harness must load or train some
+    origin: str  # what else decides its numbers, beside plugin and weights: a library's version, a repository's commit
 
 
 @dataclass(frozen=True)

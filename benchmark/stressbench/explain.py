@@ -16,7 +16,7 @@ def model(text: str, dataset: Dataset) -> Iterator[str]:
     Raises `UserError` for a spec that is wrong and a model that cannot be built or fails on the dataset's images.
     """
     spec = parse(text)
-    entry = registry.find("models", spec.name)
+    entry = registry.check_model(str(spec))
     module = registry.model(str(spec), dataset)
     height, width = dataset.image_size
     yield f"{spec}"
@@ -29,7 +29,7 @@ def model(text: str, dataset: Dataset) -> Iterator[str]:
     if isinstance(module, Composite):
         parts = ", ".join(f"{part.spec} (seed {part.seed})" for part in module.parts())
         yield f"made of         {parts}"
-    yield from ("", "options:", *_options(spec.name))
+    yield from ("", "options:", *_options(str(spec)))
     yield from ("", "locations, for training-free wrappers:")
     found = locations.find(module, dataset.image_size)
     for number, place in found.items():
@@ -46,10 +46,10 @@ def _draws(module: object) -> str:
     return f"{getattr(module, 'default_draws', 1)} by default{f', {most} at most' if most else ''}"
 
 
-def _options(name: str) -> list[str]:
-    options = [(key, option) for key, option in registry.options("models", name).items() if key != "argument"]
+def _options(spec: str) -> list[str]:
+    options = [(key, option) for key, option in registry.options("models", spec).items() if key != "argument"]
     lines = [
-        f"  {key:<14}{registry.option_type('models', name, option)}"
+        f"  {key:<14}{registry.option_type('models', spec, option)}"
         + ("" if option.default is option.empty else f", default {option.default}")
         for key, option in options
     ]

@@ -32,6 +32,7 @@ class Ready:
     parameters: int
     checksum: str
     weights_source: str
+    origins: tuple[str, ...]  # of the parts that say where they are from
 
     @property
     def entry(self) -> Entry:
@@ -62,6 +63,7 @@ def ready(spec: Spec, dataset: Dataset, files: Sequence[Path], train: Train) -> 
         parameters=sum(p.numel() for p in module.parameters()),
         checksum=weights.checksum(module),
         weights_source=textwrap.shorten("; ".join(dict.fromkeys(sources)), 300, placeholder=" …"),
+        origins=tuple(dict.fromkeys(str(part.module.origin) for part in parts if hasattr(part.module, "origin"))),
     )
 
 
@@ -80,7 +82,7 @@ def _files(spec: Spec, parts: Sequence[Part], given: Sequence[Path]) -> Sequence
         return [None] * len(parts)
     if len(given) == 1 and given[0].is_dir():
         several = len({part.spec for part in parts}) > 1
-        folders = [given[0] / slug(part.spec) if several else given[0] for part in parts]
+        folders = [given[0] / slug(registry.pinned(part.spec)) if several else given[0] for part in parts]
         return [folder / f"seed{part.seed}.safetensors" for folder, part in zip(folders, parts, strict=True)]
     if len(given) != len(parts):
         wanted = ", ".join(f"{part.spec} (seed {part.seed})" for part in parts)
@@ -97,8 +99,8 @@ def _load(part: Part, file: Path | None, dataset: Dataset, train: Train) -> str:
         weights.load(part.module, file)
         return f"file {file.name}"
     if not getattr(part.module, "untrained", False):
-        return "the plugin's own"
-    stored = weights.stored(dataset.name, part.spec, part.seed)
+        return str(getattr(part.module, "origin", "the plugin's own"))
+    stored = weights.stored(dataset.name, registry.pinned(part.spec), part.seed)
     if not stored.exists():
         train(part.spec, part.seed, lambda: registry.model(part.spec, dataset))
     weights.load(part.module, stored)

@@ -58,6 +58,7 @@ class Plan:
     archive: Archive | None  # opened and checked; None where the stress is generated
     n: int  # the first n images of the split
     model: Spec
+    pinned: str  # the model for the record: a file is named by its content, without its folder
     weights: Sequence[Path]  # one for each part of the model, or a folder of them; empty for the store's
     draws: int | None  # None: the model's own default
     sizes: Sequence[int]  # a curve's numbers of draws, ascending; empty for no curve
@@ -69,7 +70,7 @@ class Plan:
     @property
     def title(self) -> str:
         """What is run, in a few words."""
-        return f"{self.dataset.name}-{self.suite.name}-{self.model}"
+        return f"{self.dataset.name}-{self.suite.name}-{self.pinned}"
 
     @property
     def stress(self) -> Stress:
@@ -129,6 +130,7 @@ def make(words: Words, dataset: Dataset) -> Plans:
             archive=chosen.archive,
             n=len(dataset.images) if words.limit is None else min(words.limit, len(dataset.images)),
             model=model,
+            pinned=registry.pinned(str(model)),
             weights=words.weights,
             draws=sizes[-1] if sizes else words.draws,
             sizes=sizes,

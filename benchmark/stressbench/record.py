@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
+import sys
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -184,7 +185,8 @@ def load(path: Path) -> Record:
 
 def environment(device: str) -> Environment:
     """This machine and what is installed on it; `device` is the device's own name."""
-    packages = ("torch", "torchvision", "numpy", "pandas", "pillow", "datasets")
+    packages = ["torch", "torchvision", "numpy", "pandas", "pillow", "datasets"]
+    packages += ["timm"] if "timm" in sys.modules else []  # an extra, which networks may be made by
     return Environment(
         stressbench=importlib.metadata.version("stressbench"),
         commit=_commit(),

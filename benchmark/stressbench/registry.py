@@ -13,9 +13,9 @@ import typing
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import Distribution, EntryPoint, entry_points
+from importlib.metadata import Distribution, entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, runtime_checkable
 
 from stressbench.errors import BrokenPlugin, UserError, did_you_mean
 from stressbench.spec import Spec, parse, split
@@ -31,6 +31,12 @@ KINDS = ("models", "suites", "datasets")
 ModelName = Annotated[str, "names of models, joined by +"]
 
 
+class Loadable(Protocol):
+    """What has a plugin's callable: an entry point, or what a `Finder` found in its place."""
+
+    def load(self) -> Any: ...
+
+
 @dataclass(frozen=True)
 class Entry:
     """One name that a distribution offers."""
@@ -39,22 +45,37 @@ class Entry:
     name: str
     distribution: str
     version: str
-    point: EntryPoint
+    point: Loadable
 
     def __str__(self) -> str:
         return f"{self.kind[:-1]} '{self.name}' of {self.distribution} {self.version}"
 
-    def load(self) -> Callable[..., Any]:
-        """Import the plugin and return its callable; raises `BrokenPlugin` that names it if it cannot be."""
+    def load(self) -> Any:
+        """Import the plugin and return its callable, or `Finder`; raises `BrokenPlugin` that names it if it cannot be."""
         try:
             target = self.point.load()
+        except UserError:
+            raise
         except Exception as error:  # a plugin may fail in any way, and each is its author's to mend
             raise BrokenPlugin(
                 f"{self} cannot be imported: {describe(error)}. Mend or uninstall that plugin"
             ) from error
-        if not callable(target):
+        if not callable(target) and not isinstance(target, Finder):
             raise BrokenPlugin(f"{self} is a {type(target).__name__}, not a callable: its entry point must name one")
-        return typing.cast("Callable[..., Any]", target)
+        return target
+
+
+@runtime_checkable
+class Finder(Protocol):
+    """What a model's entry point names in place of a callable where the argument decides which callable it is."""
+
+    def find(self, argument: str) -> Entry:
+        """The entry that the argument stands for. Its callable takes the dataset and the options, and no argument.
+
+        The entry's name is the model's in records and in the store of weights, and can be given in a spec: it says
+        which content is meant, and nothing of this machine. Raises `UserError` where nothing is found.
+        """
+        ...
 
 
 def entries(kind: str) -> list[Entry]:
@@ -130,20 +151,32 @@ def check_model(text: str) -> Entry:
 
 def plugins(text: str) -> list[Entry]:
     """The entries of all models that a spec names, each once: its own first, then those inside its argument."""
-    spec = parse(text)
-    entry = find("models", spec.name)
-    inner = [plugin for name in _named(entry.load(), spec) for plugin in plugins(name)]
+    entry, factory, spec = _found(parse(text))
+    inner = [plugin for name in _named(factory, spec) for plugin in plugins(name)]
     return list(dict.fromkeys([entry, *inner]))
 
 
-def options(kind: str, name: str) -> dict[str, inspect.Parameter]:
-    """The options that a plugin's callable takes, by name, and `argument` where it takes what follows a colon."""
-    return _parameters(find(kind, name).load(), leading=1 if kind == "models" else 0)
+def pinned(text: str) -> str:
+    """A model's spec as records and the store of weights have it: what a `Finder` found is named by its content.
+
+    Two texts of one model may differ in the folder of a file; of two that become the same, the models are the same.
+    """
+    _, factory, spec = _found(parse(text))
+    names = [pinned(name) for name in _named(factory, spec)]
+    if not names:
+        return str(spec)
+    joined = "+".join(f"({name})" if any(len(split(name, by)) > 1 for by in ",+") else name for name in names)
+    return str(Spec(spec.name, joined, spec.options))
 
 
-def option_type(kind: str, name: str, option: inspect.Parameter) -> str:
-    """What an option of a plugin's callable may be, for a person."""
-    hint = _annotation(find(kind, name).load(), option)
+def options(kind: str, text: str) -> dict[str, inspect.Parameter]:
+    """The options that a spec's callable takes, by name, and `argument` where it takes what follows a colon."""
+    return _parameters(_callable(kind, text), leading=1 if kind == "models" else 0)
+
+
+def option_type(kind: str, text: str, option: inspect.Parameter) -> str:
+    """What an option of a spec's callable may be, for a person."""
+    hint = _annotation(_callable(kind, text), option)
     if typing.get_origin(hint) is typing.Literal:
         return "|".join(map(str, typing.get_args(hint)))
     return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
@@ -156,10 +189,26 @@ def describe(error: BaseException) -> str:
 
 
 def _model(text: str) -> tuple[Entry, Callable[..., Any], dict[str, Any]]:
-    spec = parse(text)
-    entry = find("models", spec.name)
-    factory = entry.load()
+    entry, factory, spec = _found(parse(text))
     return entry, factory, _typed(entry, factory, spec, spec.options, leading=1)
+
+
+def _found(spec: Spec) -> tuple[Entry, Callable[..., Any], Spec]:
+    """Who offers a model, its callable, and the spec as that callable takes it."""
+    entry = find("models", spec.name)
+    target = entry.load()
+    if not isinstance(target, Finder):
+        return entry, target, spec
+    if spec.argument is None:
+        raise UserError(f"'{spec}' does not fit {entry}: write {entry.name}:SOMETHING")
+    found = target.find(spec.argument)
+    return found, found.load(), Spec(found.name, None, spec.options)
+
+
+def _callable(kind: str, text: str) -> Callable[..., Any]:
+    spec = parse(text)
+    factory: Callable[..., Any] = _found(spec)[1] if kind == "models" else find(kind, spec.name).load()
+    return factory
 
 
 def _parameters(factory: Callable[..., Any], leading: int) -> dict[str, inspect.Parameter]:

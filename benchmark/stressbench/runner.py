@@ -188,7 +188,7 @@ class Run:
             ),
             dataset=self._data,
             model=record.ModelInfo(
-                spec=str(plan.model),
+                spec=plan.pinned,
                 distribution=self._ready.entry.distribution,
                 version=self._ready.entry.version,
                 plugins=[
@@ -238,10 +238,11 @@ class Run:
             },
             "dataset": self._data.model_dump(mode="json"),
             "model": {
-                "spec": str(plan.model),
+                "spec": plan.pinned,
                 # The wrapped ones too: what any of them computes may change with its version.
                 "plugins": [[plugin.name, plugin.distribution, plugin.version] for plugin in ready.plugins],
                 "weights": ready.checksum,
+                **({"origins": list(ready.origins)} if ready.origins else {}),
             },
             "draws": self.draws,
             "sizes": self._sizes,

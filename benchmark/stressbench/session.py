@@ -63,7 +63,7 @@ def run(words: Words, out: Path, fresh: bool, screen: Screen) -> Iterator[Finish
         screen.note(f"{named} has no weights for {dataset.name} yet: training it, this once")
         train_set = registry.dataset(words.dataset, "train", words.data_dir, words.dataset_name)
         with screen.training(f"training {named}") as report:
-            training.train_embedded(spec, build, train_set, plans[0].device, report, seed)
+            training.train_embedded(registry.pinned(spec), build, train_set, plans[0].device, report, seed)
 
     images = Resident(dataset, plans[0].n, plans[0].device)
     folder: Path | None = None

@@ -18,7 +18,8 @@ SOURCE = """
 from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 from torch import nn
-from stressbench.registry import ModelName
+from stressbench.errors import UserError
+from stressbench.registry import Entry, ModelName
 
 if TYPE_CHECKING:
     from stressbench.contracts import Dataset
@@ -37,8 +38,23 @@ def wrap(dataset: Dataset, argument: str, rate: float = 0.5) -> nn.Module:
     return module
 
 
-def both(dataset: Dataset, argument: ModelName) -> nn.Module:
+def both(dataset: Dataset, argument: ModelName, size: int = 1) -> nn.Module:
     return nn.Flatten()
+
+
+class Shelf:
+    # The callables of this file, by a place that is of no concern: shelf:any/where/build.
+    def find(self, argument: str) -> Entry:
+        if "/" not in argument:
+            raise UserError(f"there is no {argument} on the shelf")
+        self.name = argument.rpartition("/")[2]
+        return Entry("models", f"shelf:{self.name}", "the-shelf", "2.0", self)
+
+    def load(self) -> object:
+        return globals()[self.name]
+
+
+shelf = Shelf()
 """
 
 
@@ -61,6 +77,7 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "typed": "typed_plugin:build",
         "wrap": "typed_plugin:wrap",
         "both": "typed_plugin:both",
+        "shelf": "typed_plugin:shelf",
         "tiny": "typed_plugin:build",
     }
     write_distribution(tmp_path, "typed-plugin", {"stressbench.models": points})
@@ -181,3 +198,40 @@ def test_the_plugins_of_a_spec_are_all_that_it_names(plugin: Path, spec: str, na
 def test_two_distributions_of_one_spec_are_both_named(plugin: Path) -> None:
     offers = [(entry.distribution, entry.version) for entry in registry.plugins("both:typed-plugin/tiny+dropped")]
     assert offers == [("typed-plugin", "1.0"), ("typed-plugin", "1.0"), ("tiny-models", "1.0")]
+
+
+def test_a_finder_says_which_callable_its_argument_is(plugin: Path, dataset: Dataset) -> None:
+    spec = "shelf:/home/me/build,width=7,mode=b"
+    assert registry.model(spec, dataset).given["width"] == 7
+    entry = registry.check_model(spec)
+    assert str(entry) == "model 'shelf:build' of the-shelf 2.0"
+    assert list(registry.options("models", spec)) == ["width", "rate", "mode", "names", "wide", "plain"]
+    mode = registry.options("models", spec)["mode"]
+    assert registry.option_type("models", spec, mode) == "a|b"
+    for text, words in (
+        ("shelf", "write shelf:SOMETHING"),
+        ("shelf:build", "there is no build on the shelf"),
+        ("shelf:a/build,widht=7", "model 'shelf:build' of the-shelf 2.0 has no option 'widht': did you mean 'width'"),
+        ("both:typed+(shelf:a/build,width=x)", "option 'width' of model 'shelf:build'"),
+    ):
+        with pytest.raises(UserError, match=words):
+            registry.check_model(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("typed,width=3,mode=b", "typed,mode=b,width=3"),
+        ("wrap:typed", "wrap:typed"),
+        ("wrap:/a/path", "wrap:/a/path"),  # its argument names no model
+        ("both:typed+(typed,width=3),size=2", "both:typed+(typed,width=3),size=2"),
+        ("both:(both:typed+typed)", "both:(both:typed+typed)"),
+        ("both:both:typed", "both:both:typed"),
+        ("shelf:/home/me/build", "shelf:build"),
+        ("both:shelf:/home/me/build+typed,size=2", "both:shelf:build+typed,size=2"),
+        ("both:(shelf:/a/build,width=3)+both:(shelf:/b/build,mode=a)",
+         "both:(shelf:build,width=3)+both:(shelf:build,mode=a)"),
+    ],
+)  # fmt: skip
+def test_what_a_finder_found_is_pinned_wherever_it_is_named(plugin: Path, text: str, expected: str) -> None:
+    assert registry.pinned(text) == expected

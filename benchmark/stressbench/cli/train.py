@@ -58,7 +58,8 @@ def train(
     spec = str(parse(model))
     registry.check_model(spec)
     train_set, held_out = (registry.dataset(dataset, split, data_dir, dataset_name) for split in ("train", "test"))
-    path = weights.stored(train_set.name, spec, seed)
+    name = registry.pinned(spec)
+    path = weights.stored(train_set.name, name, seed)
     if path.exists() and not fresh:
         raise UserError(
             f"{spec} has weights for {train_set.name} and seed {seed} ({path}): give --fresh to replace them"
@@ -72,5 +73,5 @@ def train(
     if flip is not None:
         chosen = replace(chosen, flip=flip)
     with Screen().training(f"training {spec}") as report:
-        path, result = training.train_and_store(spec, module, train_set, chosen, seed, chosen_device, report, held_out)
+        path, result = training.train_and_store(name, module, train_set, chosen, seed, chosen_device, report, held_out)
     click.echo(f"{path}\ntest accuracy {result.accuracy:.2%}, NLL {result.nll:.4f} nats (one pass)")
