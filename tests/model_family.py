@@ -15,8 +15,11 @@ from stressbench.datasets.digits import InMemory
 
 ENDINGS = ("", "-smooth", "-mcdo", "-mcdo-smooth")
 
-# Models made of other models are no architectures.
-_OF_MODELS = ("stressbench_plugins.ensemble:", "stressbench_plugins.training_free:")
+# Models made of other models are no architectures of ours, nor are those from elsewhere.
+_OTHERS = tuple(
+    f"stressbench_plugins.{module}:"
+    for module in ("ensemble", "training_free", "timm_models", "torchvision_models", "hub", "local_file")
+)
 
 
 def _entry_points() -> dict[str, str]:
@@ -25,7 +28,7 @@ def _entry_points() -> dict[str, str]:
     lines = config["options.entry_points"]["stressbench.models"].split("\n")
     points = [line.partition(" = ")[::2] for line in lines if " = " in line]
     assert len(dict(points)) == len(points), "a name is there twice"
-    return {name: target for name, target in points if not target.startswith(_OF_MODELS)}
+    return {name: target for name, target in points if not target.startswith(_OTHERS)}
 
 
 # What `setup.cfg` says, and not what is installed, so that a new line is tested before the next installation.

@@ -9,6 +9,18 @@ import click
 
 from stressbench import registry
 
+# Our models that take something after a colon, which their names alone cannot say.
+_ARGUMENTS = {
+    "timm": ("NAME", "a network of timm, with the weights that it publishes, or pretrained=false"),
+    "torchvision": ("NAME", "an image classifier of torchvision, with one of its weights, or weights=none"),
+    "hub": ("OWNER/REPO", "safetensors with a timm configuration, on the Hugging Face hub"),
+    "file": ("PATH.py:NAME", "what a function in a file of yours makes, with its own options"),
+    "ensemble": ("MODEL", "trainings of a model, or several models: MODEL+MODEL"),
+    "infer-transform": ("MODEL", "passes of a model on transformed images"),
+    "infer-noise": ("MODEL", "passes of a model with Gaussian noise inside"),
+    "infer-dropout": ("MODEL", "passes of a model with dropout inside"),
+}
+
 
 @click.command("list")
 @click.argument("kinds", nargs=-1, type=click.Choice(registry.KINDS), metavar="[models|suites|datasets]...")
@@ -24,8 +36,11 @@ def list_(kinds: tuple[str, ...]) -> None:
             offers.setdefault(f"{entry.distribution} {entry.version}", []).append(entry.name)
         for offer, names in sorted(offers.items()):
             click.echo(f"  {offer}")
-            for family in families(names):
+            ours = kind == "models" and offer.startswith("stressbench ")
+            for family in families(name for name in names if not (ours and name in _ARGUMENTS)):
                 click.echo("    " + "  ".join(family))
+            for name, (argument, meaning) in _ARGUMENTS.items() if ours else ():
+                click.echo(f"    {f'{name}:{argument}':<24}{meaning}")
 
 
 def families(names: Iterable[str]) -> list[list[str]]:
