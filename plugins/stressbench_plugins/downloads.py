@@ -40,7 +40,7 @@ def fetch(repository: str, filename: str, revision: str | None = None) -> Path:
         ) from error
     except errors.EntryNotFoundError as error:
         raise UserError(_without(repository, filename, revision)) from error
-    except OSError as error:  # the client's own errors are of this kind, and so are a full disk's
+    except Exception as error:  # a broken connection, a full disk: what is raised depends on the client's version
         raise UserError(f"{filename} of {repository} cannot be fetched ({describe(error)}): try again") from error
 
 
