@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from stressbench.errors import UserError
 from stressbench.registry import describe
-from stressbench_plugins.preprocessing import optional
 
 WEIGHTS = "model.safetensors"
 _PICKLED = ("pytorch_model.bin", "open_clip_pytorch_model.bin", "pytorch_model.pth")
@@ -18,11 +18,12 @@ def fetch(repository: str, filename: str, revision: str | None = None) -> Path:
     The name of the folder that it lies in is the commit. Raises `UserError` for a repository, revision or file that is
     not there, and for a hub that cannot be reached.
     """
-    hub = optional("huggingface_hub", f"hub:{repository}", "hub")
-    errors = hub.errors
-    hub.utils.logging.set_verbosity_error()  # it would tell of each of its trials
+    # Not at the top, because it takes a while; it comes with `datasets`.
+    from huggingface_hub import errors, hf_hub_download
+
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it would tell of each of its trials
     try:
-        return Path(hub.hf_hub_download(repository, filename, revision=revision))
+        return Path(hf_hub_download(repository, filename, revision=revision))
     except errors.HFValidationError as error:
         raise UserError(f"'{repository}' is no repository's name: write OWNER/REPO") from error
     except errors.GatedRepoError as error:
@@ -46,9 +47,10 @@ def fetch(repository: str, filename: str, revision: str | None = None) -> Path:
 
 def _without(repository: str, filename: str, revision: str | None) -> str:
     """Why a file that is not in a repository is missed."""
-    hub = optional("huggingface_hub", f"hub:{repository}", "hub")
+    from huggingface_hub import HfApi
+
     for pickled in _PICKLED if filename == WEIGHTS else ():
-        if hub.HfApi().file_exists(repository, pickled, revision=revision):
+        if HfApi().file_exists(repository, pickled, revision=revision):
             return (
                 f"{repository} has its weights as {pickled} alone, which would have to be unpickled, that is, may run "
                 f"code of whoever wrote it, so it is refused: ask its author for {WEIGHTS}"
