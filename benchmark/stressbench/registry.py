@@ -51,7 +51,7 @@ class Entry:
         return f"{self.kind[:-1]} '{self.name}' of {self.distribution} {self.version}"
 
     def load(self) -> Any:
-        """Import the plugin and return its callable, or `Finder`; raises `BrokenPlugin` that names it if it cannot be."""
+        """Import the plugin; returns its callable or `Finder`. Raises `BrokenPlugin` that names it if it cannot be."""
         try:
             target = self.point.load()
         except UserError:
