@@ -33,9 +33,16 @@ _JPEG = (80, 65, 58, 50, 40)  # quality
 
 
 def brightness(images: Tensor, keys: Tensor, severity: int) -> Tensor:
-    """Hue and saturation stay if all three channels are scaled alike, so HSV need not be computed."""
+    return brighten(images, _BRIGHTNESS[severity - 1])
+
+
+def brighten(images: Tensor, addend: float) -> Tensor:
+    """HSV's value plus `addend`, which may be negative, clipped to [0, 1].
+
+    Hue and saturation stay if all three channels are scaled alike, so HSV need not be computed.
+    """
     value = images.amax(1, keepdim=True)
-    brighter = value.add(_BRIGHTNESS[severity - 1]).clamp_(max=1)
+    brighter = value.add(addend).clamp_(0, 1)
     return torch.where(value > 0, images * (brighter / value), brighter)
 
 

@@ -37,12 +37,16 @@ def impulse_noise(images: Tensor, keys: Tensor, severity: int) -> Tensor:
 
 
 def shot_noise(images: Tensor, keys: Tensor, severity: int) -> Tensor:
-    """Poisson(x·c)/c, for images on the grid of grey levels.
+    return count_photons(images, keys, _SHOT[severity - 1])
+
+
+def count_photons(images: Tensor, keys: Tensor, photons: int) -> Tensor:
+    """Poisson(x·photons)/photons, for images on the grid of grey levels.
 
     There are only 256 means, and only 256 grey levels that a draw can end at, so one look into an alias table (Walker,
     1977) gives an exact draw, to 2⁻³² in probability, where inverting the distribution would take a search.
     """
-    table = _poisson_aliases(_SHOT[severity - 1], images.device)
+    table = _poisson_aliases(photons, images.device)
     words = bits(keys, images[0].numel()).view_as(images)
     column = words & 0xFF
     entry = table[to_levels(images).int().mul_(256).add_(column)]
@@ -64,7 +68,7 @@ def poisson_levels(photons: int) -> Tensor:
 
 @lru_cache(maxsize=16)
 def _poisson_aliases(photons: int, device: torch.device) -> Tensor:
-    """Alias tables of the 256 distributions of `poisson_levels`, (65536,) int32, packed as `shot_noise` reads them.
+    """Alias tables of the 256 distributions of `poisson_levels`, (65536,) int32, packed as `count_photons` reads them.
 
     Each step closes one column of every table: the one that lacks most is filled up by the one that has most to spare.
     """

@@ -36,10 +36,15 @@ def spatter(images: Tensor, keys: Tensor, severity: int) -> Tensor:
     liquid = linear.gaussian(liquid, sigma)
     if severity <= 3:
         layer = to_levels(truncate(liquid.masked_fill_(liquid < threshold, 0)))
-        return images + water(layer).mul_(strength) * _colour(_WATER, images)
+        return splash(images, layer, strength)
     mud = linear.gaussian((liquid > threshold).float(), strength)
     mud.masked_fill_(mud < 0.8, 0)
     return torch.lerp(images, _colour(_MUD, images), mud)
+
+
+def splash(images: Tensor, layer: Tensor, strength: float) -> Tensor:
+    """Images with water of this strength on the lens, from its uint8 levels of liquid (N, 1, H, W)."""
+    return images + water(layer).mul_(strength) * _colour(_WATER, images)
 
 
 def _colour(levels: tuple[int, int, int], images: Tensor) -> Tensor:
