@@ -1,0 +1,127 @@
+"""The perturbation suite: how steady predictions are along CIFAR-10-P's sequences of small changes.
+
+After Hendrycks and Dietterich (2019) and, for consistency, CEC and relative confidence, Park and Kim (2022).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch import Tensor, nn
+
+from stressbench import metrics
+from stressbench.contracts import Batch, Condition, Dataset, Metric, Metrics, Stressed, Suite
+from stressbench.errors import UserError, did_you_mean
+from stressbench.record import Baseline
+from stressbench_suites.perturbation import stability
+from stressbench_suites.perturbation.engine import ENGINE_VERSION, NOISES, PERTURBATIONS, perturb
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_SIZE = (32, 32)
+
+# Each of the record's metrics, and the condition's metric that it is the mean of.
+_MEANS = {
+    "consistency": "consistency",
+    "mFP": "flip_probability",
+    "mT5D": "top5_distance",
+    "cec": "cec",
+    "cec_paper": "cec_paper",
+    "relative_confidence": "relative_confidence",
+    "error": "error",
+}
+
+
+class PerturbationSuite(Suite):
+    """The ten types of sequences, or the ones that are named."""
+
+    name = "perturbation"
+    version = f"1.{ENGINE_VERSION}"
+    benchmark = "cifar10"
+    archive = "perturbation"
+    metrics = (
+        Metric("consistency", "fraction", "higher"),
+        Metric("mFP", "fraction", "lower"),
+        Metric("mT5D", "number", "lower"),
+        Metric("cec", "nats", "lower"),
+        Metric("cec_paper", "nats", "lower"),
+        Metric("relative_confidence", "fraction", "higher"),
+        Metric("error", "fraction", "lower"),
+    )
+    row_metrics = (
+        Metric("consistency", "fraction", "higher"),
+        Metric("cec", "nats", "lower"),
+        Metric("cec_paper", "nats", "lower"),
+        Metric("flip_probability", "fraction", "lower"),
+        Metric("top5_distance", "number", "lower"),
+        Metric("relative_confidence", "fraction", "higher"),
+        Metric("error", "fraction", "lower"),
+    )
+
+    def __init__(self, perturbations: tuple[str, ...] = PERTURBATIONS) -> None:
+        """Raises `UserError` for an unknown perturbation, and where none is named."""
+        for perturbation in perturbations:
+            if perturbation not in PERTURBATIONS:
+                raise UserError(
+                    f"there is no perturbation '{perturbation}': {did_you_mean(perturbation, PERTURBATIONS)}"
+                    f"known are {', '.join(PERTURBATIONS)}"
+                )
+        if not perturbations:
+            raise UserError("no perturbation is named: name at least one, or leave the option out")
+        self._perturbations = [perturbation for perturbation in PERTURBATIONS if perturbation in perturbations]
+
+    def conditions(self) -> list[Condition]:
+        return [{"perturbation": perturbation} for perturbation in self._perturbations]
+
+    def present(self, condition: Condition, batch: Batch, model: nn.Module) -> Stressed:
+        return Stressed(perturb(batch.images, str(condition["perturbation"]), batch.keys))
+
+    def observe(self, condition: Condition, batch: Batch, log_probs: Tensor) -> dict[str, Tensor]:
+        """A row a sequence; relative confidence also frame by frame, as it is plotted along a sequence."""
+        log_p = metrics.log_mean_probability(log_probs)
+        order = stability.ranking(log_p)
+        anchored = condition["perturbation"] in NOISES
+        cec = stability.cross_entropy_consistency(log_p)
+        relative = stability.relative_confidence(log_p, batch.labels)
+        return {
+            "consistency": stability.consistency(order),
+            "cec": cec,
+            "cec_paper": cec / log_p.shape[-1],
+            "flip_probability": stability.flip_probability(order, anchored),
+            "top5_distance": stability.top5_distance(order, anchored),
+            "relative_confidence": relative.mean(dim=1),
+            "error": (order[..., 0] != batch.labels[:, None]).float().mean(dim=1),
+            **{f"relative_confidence_{t}": frame for t, frame in enumerate(relative.unbind(1))},
+        }
+
+    def score(self, conditions: Sequence[Condition], tables: Sequence[pd.DataFrame]) -> list[Metrics]:
+        return [{metric.name: _known_mean(table[metric.name]) for metric in self.row_metrics} for table in tables]
+
+    def aggregate(self, conditions: Sequence[Condition], rows: Sequence[Metrics], baseline: Baseline | None) -> Metrics:
+        """Means over the ten types. Null where one of them, or its number, is missing: never a mean over a part."""
+        row = {str(condition["perturbation"]): values for condition, values in zip(conditions, rows, strict=True)}
+        return {
+            name: _mean([row.get(perturbation, {}).get(of) for perturbation in PERTURBATIONS])
+            for name, of in _MEANS.items()
+        }
+
+    def unsupported(self, dataset: Dataset) -> str | None:
+        if dataset.image_size == _SIZE:
+            return None
+        height, width = dataset.image_size
+        return f"CIFAR-10-P's changes are sized for 32×32 pixels, and the images of {dataset.name} are {height}×{width}"
+
+
+def _known_mean(column: pd.Series) -> float | None:
+    mean = float(column.to_numpy(dtype=np.float64).mean())
+    return None if math.isnan(mean) else mean
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if len(known) == len(values) else None
