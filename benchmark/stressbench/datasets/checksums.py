@@ -1,4 +1,4 @@
-"""What the files of the published corrupted sets sum to; without torch, so that fetching them starts at once."""
+"""What the files of the published sets are and sum to; without torch, so that fetching them starts at once."""
 
 from __future__ import annotations
 
@@ -31,6 +31,20 @@ CIFAR10_C = {
     "speckle_noise": "ef00b87611792b00df09c0b0237a1e30",
     "zoom_blur": "6ea8e63f1c5cdee1517533840641641b",
     LABELS: "c439b113295ed5254878798ffe28fd54",
+}
+
+# The files of CIFAR-10-P, with how many frames their sequences have. Of single files no md5 is published.
+CIFAR10_P = {
+    "gaussian_noise": 31,
+    "shot_noise": 31,
+    "motion_blur": 21,
+    "zoom_blur": 31,
+    "spatter": 31,
+    "brightness": 31,
+    "translate": 16,
+    "rotate": 31,
+    "tilt": 31,
+    "scale": 31,
 }
 
 

@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100, from the hub or from a local folder, with their official corrupted sets where those are."""
+"""CIFAR-10 and CIFAR-100, from the hub or from a local folder, with their official stressed sets where those are."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from pathlib import Path
 
 from stressbench.contracts import Archive, Dataset
 from stressbench.datasets.checksums import CIFAR10_C, LABELS
+from stressbench.datasets.encoded import EncodedImages
 from stressbench.datasets.folder import Columns
-from stressbench.datasets.official import CorruptionArchive
+from stressbench.datasets.official import CorruptionArchive, PerturbationArchive
 from stressbench.datasets.parquet import Rows, check_name, load_folder, offline, rows_of
 from stressbench.datasets.pull import ARCHIVES
 from stressbench.errors import UserError
@@ -29,6 +30,7 @@ class _Published:
     std: tuple[float, float, float]
     corrupted: str  # its archive's key in `pull.ARCHIVES`
     checksums: dict[str, str] | None  # of the corrupted set's files, where they are published
+    perturbed: str | None  # as `corrupted`, of the set of sequences; None where there is none
 
 
 _CIFAR10 = _Published(
@@ -40,6 +42,7 @@ _CIFAR10 = _Published(
     std=(0.2023, 0.1994, 0.2010),
     corrupted="cifar10-c",
     checksums=CIFAR10_C,
+    perturbed="cifar10-p",
 )
 _CIFAR100 = _Published(
     name="cifar100",
@@ -50,6 +53,7 @@ _CIFAR100 = _Published(
     std=(0.2675, 0.2565, 0.2761),
     corrupted="cifar100-c",
     checksums=None,
+    perturbed=None,
 )
 
 
@@ -90,23 +94,30 @@ def _dataset(published: _Published, split: str, data_dir: Path | None, name: str
         mean=published.mean,
         std=published.std,
         altered=name is None and not whole,
-        archives=_archives(published, data_dir, rows.images.size) if split == "test" else {},
+        archives=_archives(published, data_dir, rows.images) if split == "test" else {},
     )
 
 
-def _archives(published: _Published, data_dir: Path | None, size: tuple[int, int]) -> dict[str, Archive]:
-    """The corrupted set beside the clean one.
+def _archives(published: _Published, data_dir: Path | None, images: EncodedImages) -> dict[str, Archive]:
+    """The stressed sets beside the clean one.
 
     Without a `data_dir` that is the store. With one the store is not looked at, so that a re-encoded copy is never
     paired with the official files just because both are on one machine.
     """
-    archive = ARCHIVES[published.corrupted]
-    folder = (home() / "data" if data_dir is None else data_dir) / archive.folder
+    place = home() / "data" if data_dir is None else data_dir
+    archives: dict[str, Archive] = {}
+    corrupted = ARCHIVES[published.corrupted]
+    folder = place / corrupted.folder
     if data_dir is not None and not folder.is_dir() and (data_dir / f"{LABELS}.npy").is_file():
         folder = data_dir
-    if not folder.is_dir():
-        return {}
-    return {"corruption": CorruptionArchive(folder, size, published.checksums, archive.md5)}
+    if folder.is_dir():
+        archives["corruption"] = CorruptionArchive(folder, images.size, published.checksums, corrupted.md5)
+    if published.perturbed is not None:
+        perturbed = ARCHIVES[published.perturbed]
+        folder = place / perturbed.folder
+        if folder.is_dir():
+            archives["perturbation"] = PerturbationArchive(folder, images, images.size, perturbed.md5)
+    return archives
 
 
 def _from_hub(published: _Published, split: str) -> Rows:

@@ -11,24 +11,11 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from stressbench.datasets.checksums import CHECKSUMS, CIFAR10_C, md5
+from stressbench.datasets.checksums import CHECKSUMS, CIFAR10_C, CIFAR10_P, md5
 from stressbench.datasets.download import disk_full, download
 from stressbench.errors import UserError, did_you_mean
 from stressbench.home import home
 from stressbench.terminal import Screen
-
-_PERTURBATIONS = (
-    "gaussian_noise",
-    "shot_noise",
-    "motion_blur",
-    "zoom_blur",
-    "spatter",
-    "brightness",
-    "translate",
-    "rotate",
-    "tilt",
-    "scale",
-)
 
 
 @dataclass(frozen=True)
@@ -52,7 +39,7 @@ class PublishedArchive:
 ARCHIVES = {
     "cifar10-c": PublishedArchive("CIFAR-10-C", 2535967, "56bf5dcef84df0e2308c6dcbcbbd8499", tuple(CIFAR10_C)),
     "cifar100-c": PublishedArchive("CIFAR-100-C", 3555552, "11f0ed0f1191edbf9fa23466ae6021d3", tuple(CIFAR10_C)),
-    "cifar10-p": PublishedArchive("CIFAR-10-P", 2535967, "125d6775afc5846ea84584d7524dedff", _PERTURBATIONS),
+    "cifar10-p": PublishedArchive("CIFAR-10-P", 2535967, "125d6775afc5846ea84584d7524dedff", tuple(CIFAR10_P)),
 }
 
 
