@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 SEVERITIES = 5
 
+_MEND = "complete it, `bench data pull` the set again, or use --stress generated"  # a file that is not whole
 _SAMPLE = 64  # sequences that are held against the clean images
 _LIKE = 0.75  # how many of them have to be most like their own
 
@@ -58,14 +59,13 @@ class _Files:
     def _map(self, name: str, dtype: np.dtype[Any] | None, shape: tuple[int, ...]) -> NDArray[Any]:
         """One file as a read-only map, of this type (None: any integer) and shape."""
         path = self._path(name)
-        mend = "complete it, `bench data pull` the set again, or use --stress generated"
         if not path.is_file():
-            raise UserError(f"{path} is missing: {mend}")
-        rows = map_npy(path, mend)
+            raise UserError(f"{path} is missing: {_MEND}")
+        rows = map_npy(path, _MEND)
         if rows.dtype != dtype if dtype is not None else rows.dtype.kind not in "iu":
-            raise UserError(f"{path} holds {rows.dtype}, not {dtype or 'integers'}: {mend}")
+            raise UserError(f"{path} holds {rows.dtype}, not {dtype or 'integers'}: {_MEND}")
         if rows.shape != shape:
-            raise UserError(f"{path} has shape {rows.shape}, but {shape} goes with the clean images: {mend}")
+            raise UserError(f"{path} has shape {rows.shape}, but {shape} goes with the clean images: {_MEND}")
         return rows
 
     def _checksums(self) -> Mapping[str, str]:
@@ -174,7 +174,10 @@ class PerturbationArchive(_Files):
 
     def read(self, condition: Condition, start: int, stop: int) -> Tensor:
         """The sequences start … stop−1 of this perturbation: (stop − start, T, 3, H, W), uint8."""
-        return _channels_first(self._files[str(condition["perturbation"])][start:stop])
+        # A map of its own, let go at once: pages that were looked at count as the process's memory as long as they are
+        # mapped, and a whole type is a gigabyte.
+        rows = map_npy(self._path(str(condition["perturbation"])), _MEND)
+        return _channels_first(rows[start:stop])
 
 
 def _share_alike(sequences: NDArray[Any], places: Tensor, clean: Tensor) -> float:
