@@ -22,9 +22,10 @@ types: $(INSTALLED)
 check: $(INSTALLED)
 	$(BIN)/pytest
 
-bench: $(INSTALLED)  ## speed on this machine: the command line, the stress engine, draws
+bench: $(INSTALLED)  ## speed on this machine: the command line, the stress engines, draws
 	$(BIN)/python tests/bench/bench_startup.py
 	$(BIN)/python tests/bench/bench_corruptions.py
+	$(BIN)/python tests/bench/bench_perturbation.py
 	$(BIN)/python tests/bench/bench_draws.py
 	$(BIN)/python tests/bench/bench_locations.py
 	$(BIN)/python tests/bench/bench_sizes.py
