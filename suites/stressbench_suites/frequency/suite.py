@@ -46,6 +46,7 @@ class FrequencySuite(Suite):
     name = "frequency"
     version = "1"
     benchmark = "cifar10"
+    free_options = frozenset({"signals", "bands"})
     metrics = (
         Metric("noise_auc", "fraction", "higher"),
         Metric("fgsm_auc", "fraction", "higher"),

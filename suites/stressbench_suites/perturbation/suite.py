@@ -44,6 +44,7 @@ class PerturbationSuite(Suite):
     version = f"1.{ENGINE_VERSION}"
     benchmark = "cifar10"
     archive = "perturbation"
+    free_options = frozenset({"perturbations"})
     metrics = (
         Metric("consistency", "fraction", "higher"),
         Metric("mFP", "fraction", "lower"),

@@ -47,6 +47,7 @@ class UncertaintySuite(Suite):
     version = f"1.{ENGINE_VERSION}"
     benchmark = "cifar100"
     archive = "corruption"
+    free_options = frozenset({"corruptions", "severities"})
     metrics = tuple(Metric(f"{where}_{m.name}", m.unit, m.better) for where in ("mean", "clean") for m in _ROW_METRICS)
     row_metrics = (Metric("accuracy", "fraction", "higher"), Metric("nll", "nats", "lower"), *_ROW_METRICS)
 
