@@ -1,0 +1,224 @@
+"""The adversarial suite: FGSM, PGD and the attacks of torchattacks, with an audit of their gradients."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from stressbench import metrics, randomness
+from stressbench.contracts import Batch, Condition, Metric, Metrics, Stressed, Suite
+from stressbench.errors import UserError, did_you_mean
+from stressbench.record import Baseline, Finding
+from stressbench.spec import parse
+from stressbench_suites.adversarial import audit
+from stressbench_suites.adversarial.attacks import SHARES, Attacked, Norm, Victim, corner, fgsm, noise, pgd
+from stressbench_suites.adversarial.external import External
+from stressbench_suites.adversarial.numbers import budgets, number
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+OURS = ("fgsm", "pgd")
+EXTERNAL = ("torchattacks", "autoattack")
+STEPS = 20
+EOT_DRAWS = 10
+
+_CLEAN: Condition = {"attack": "none", "norm": "linf", "eps": 0}
+
+
+class AdversarialSuite(Suite):
+    """Clean images, each attack at each budget, and the gradient-masking audit."""
+
+    name = "adversarial"
+    version = "1"
+    benchmark = "cifar10"
+    metrics = (
+        Metric("pgd_accuracy", "fraction", "higher"),
+        Metric("fgsm_accuracy", "fraction", "higher"),
+        Metric("pgd_asr", "fraction", "lower"),
+        Metric("fgsm_asr", "fraction", "lower"),
+        Metric("clean_accuracy", "fraction", "higher"),
+    )
+    row_metrics = (
+        Metric("accuracy", "fraction", "higher"),
+        Metric("asr", "fraction", "lower"),
+        Metric("nll", "nats", "lower"),
+        Metric("ece", "fraction", "lower"),
+    )
+
+    def __init__(
+        self,
+        attack: tuple[str, ...] = OURS,
+        eps: tuple[str, ...] = (),
+        norm: Norm = "linf",
+        steps: int = STEPS,
+        step_size: str | None = None,
+        restarts: int = 1,
+        random_start: bool = True,
+        eot_draws: int = EOT_DRAWS,
+        verdicts_only: bool = False,
+        audit: bool = True,
+    ) -> None:
+        """`eps` are fractions or decimals, in units of a pixel's range; `step_size` is 2.5·eps/steps unless given.
+
+        Raises `UserError` for unknown attacks and for numbers that make no attack.
+        """
+        for name, value in (("steps", steps), ("restarts", restarts), ("eot_draws", eot_draws)):
+            if value < 1:
+                raise UserError(f"{name}={value} makes no attack: give 1 or more")
+        if restarts > 1 and not random_start:
+            raise UserError(f"{restarts} restarts without random starts are the same: leave random_start=false out")
+        self._step_size = None if step_size is None else number(step_size, "step_size")
+        if self._step_size is not None and self._step_size <= 0:
+            raise UserError(f"step_size={step_size} moves nothing: give a number above 0")
+        self._norm: Norm = norm
+        self._budgets = budgets(eps, norm)
+        self._steps, self._restarts, self._random_start = steps, restarts, random_start
+        self._eot_draws, self._verdicts_only, self._audits = eot_draws, verdicts_only, audit
+        self._ours: list[str] = []
+        self._external: dict[str, External] = {}  # by what the conditions call them
+        if not attack:
+            raise UserError(f"no attack is named: name at least one of {', '.join((*OURS, *EXTERNAL))}")
+        for text in attack:
+            self._add(text)
+
+    def _add(self, text: str) -> None:
+        spec = parse(text)
+        if spec.name in EXTERNAL:
+            self._external[str(spec)] = External(spec, self._norm)
+        elif spec.name not in OURS:
+            known = (*OURS, *EXTERNAL)
+            raise UserError(
+                f"there is no attack '{spec.name}': {did_you_mean(spec.name, known)}there are {', '.join(OURS)}, "
+                "torchattacks:CLASS and autoattack"
+            )
+        elif spec.argument or spec.options:
+            raise UserError(f"'{text}' does not fit {spec.name}: it follows --eps, --norm, --steps and --restarts")
+        elif spec.name not in self._ours:
+            self._ours.append(spec.name)
+
+    def conditions(self) -> list[Condition]:
+        tried = [_CLEAN]
+        for attack in self._ours:
+            tried += [{"attack": attack, "norm": self._norm, "eps": eps} for eps in self._budgets]
+        for attack, external in self._external.items():
+            where: Condition = {"attack": attack, "norm": external.norm}
+            tried += [{**where, "eps": eps} for eps in self._budgets] if external.takes_eps else [where]
+        return [*tried, *(audit.conditions(self._norm, self._budgets[-1]) if self._audits else [])]
+
+    def present(self, condition: Condition, batch: Batch, model: nn.Module) -> Stressed:
+        if condition["attack"] == "none":
+            return Stressed(batch.images)
+        chosen = torch.ones_like(batch.labels, dtype=torch.bool)
+        if condition["attack"] in audit.NAMES:
+            chosen = batch.indices < audit.IMAGES
+        images, columns = batch.images, {"attacked": chosen}
+        if chosen.any():
+            part = Batch(images[chosen], batch.labels[chosen], batch.indices[chosen], batch.keys[chosen])
+            with torch.random.fork_rng([images.device] if images.is_cuda else []):
+                found = self._attack(condition, part, model)
+            images = images.clone()
+            images[chosen] = found.images
+            for name, values in found.columns.items():
+                columns[name] = torch.full(chosen.shape, math.nan, device=images.device)
+                columns[name][chosen] = values
+        moved = (images - batch.images).flatten(1)
+        columns["linf"] = torch.linalg.vector_norm(moved, math.inf, dim=1)
+        columns["l2"] = torch.linalg.vector_norm(moved, dim=1)
+        return Stressed(images, columns)
+
+    def _attack(self, condition: Condition, batch: Batch, model: nn.Module) -> Attacked:
+        attack, norm, eps = str(condition["attack"]), self._norm, float(condition.get("eps", math.nan))
+        # The judge's draws have the batch's own keys.
+        places, draws = randomness.split(batch.keys, 2).unbind(1)
+        victim = Victim(model, draws, self._eot_draws)
+        images, labels = batch.images, batch.labels
+        if attack in self._external:
+            return self._external[attack](model, victim, batch, eps, self._eot_draws)
+        if attack == audit.NOISE:
+            return Attacked(corner(places, images, eps, norm), {})
+        step_size, restarts, random_start = self._step_size, self._restarts, self._random_start
+        verdicts_only = self._verdicts_only
+        if verdicts_only and victim.stochastic:
+            raise UserError(
+                "verdicts_only is for deterministic models: an image that fools some draws of a stochastic one need "
+                "not fool others, and an attack that stops there is weaker; leave it out"
+            )
+        if attack == "fgsm":
+            return fgsm(victim, images, labels, eps, norm, verdicts_only)
+        if attack in audit.NAMES:
+            restarts, random_start = audit.RESTARTS if attack == audit.SEVERAL else 1, True
+            verdicts_only = not victim.stochastic  # the audit reads nothing else
+        if attack == audit.LARGE:
+            norm, step_size = "linf", None
+        starts = (noise(places, images, eps, norm, 2 * r) if random_start else images for r in range(restarts))
+        # The default lets PGD cross its budget and come back (Madry et al., 2018).
+        size = 2.5 * eps / self._steps if step_size is None else step_size
+        return pgd(victim, images, labels, eps, norm, self._steps, size, starts, verdicts_only)
+
+    def observe(self, condition: Condition, batch: Batch, log_probs: Tensor) -> dict[str, Tensor]:
+        log_p = metrics.log_mean_probability(log_probs)
+        prediction = log_p.argmax(dim=-1)
+        return {
+            "prediction": prediction,
+            "correct": prediction == batch.labels,
+            "confidence": log_p.amax(dim=-1).exp(),
+            "nll": metrics.negative_log_likelihood(log_p, batch.labels),
+            "entropy": metrics.entropy(log_p),
+            "chance": torch.full_like(log_p[:, 0], 1 / log_p.shape[-1]),
+        }
+
+    def score(self, conditions: Sequence[Condition], tables: Sequence[pd.DataFrame]) -> list[Metrics]:
+        before = tables[list(conditions).index(_CLEAN)].set_index("index")["correct"].astype(bool)
+        return [
+            self._row(str(condition["attack"]), table, before)
+            for condition, table in zip(conditions, tables, strict=True)
+        ]
+
+    def _row(self, attack: str, table: pd.DataFrame, before: pd.Series[bool]) -> Metrics:
+        """`before` says by index whether an image was right on the clean input.
+
+        Beside the metrics: how many images the row is of, how many of these were right before, chance, and what the
+        attack saw of its gradients.
+        """
+        if "attacked" in table:
+            table = table[table["attacked"]]
+        correct = table["correct"].to_numpy(dtype=bool, copy=True)
+        right = before.loc[table["index"]].to_numpy()
+        row: Metrics = {
+            "accuracy": float(correct.mean()),
+            "asr": float((~correct[right]).mean()) if attack != "none" and right.any() else None,
+            "nll": None,
+            "ece": None,
+            "images": len(table),
+            "attackable": int(right.sum()),
+            "chance": float(table["chance"].mean()),
+        }
+        # An attack that stopped at the first success has shown nothing about the loss.
+        if not (attack in audit.NAMES or (attack in OURS and self._verdicts_only)):
+            confidence = torch.from_numpy(table["confidence"].to_numpy(dtype=np.float64, copy=True))
+            row["nll"] = float(table["nll"].mean())
+            row["ece"] = metrics.expected_calibration_error(confidence, torch.from_numpy(correct))
+        for name in SHARES:
+            known = table[name].dropna() if name in table else ()
+            row[name] = float(np.mean(known)) if len(known) else None
+        return row
+
+    def aggregate(self, conditions: Sequence[Condition], rows: Sequence[Metrics], baseline: Baseline | None) -> Metrics:
+        """Each of our attacks at its largest budget, and the clean accuracy; null for an attack that was not made."""
+        result: Metrics = {}
+        for attack in OURS:
+            budgets = [(float(c["eps"]), row) for c, row in zip(conditions, rows, strict=True) if c["attack"] == attack]
+            _, largest = max(budgets, key=lambda pair: pair[0], default=(0, {}))
+            result |= {f"{attack}_{name}": largest.get(name) for name in ("accuracy", "asr")}
+        clean = [row for c, row in zip(conditions, rows, strict=True) if c["attack"] == "none"]
+        result["clean_accuracy"] = clean[0].get("accuracy") if clean else None
+        return {metric.name: result[metric.name] for metric in self.metrics}
+
+    def findings(self, conditions: Sequence[Condition], rows: Sequence[Metrics]) -> list[Finding]:
+        return audit.findings(conditions, rows)
