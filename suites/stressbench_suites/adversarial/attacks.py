@@ -95,7 +95,8 @@ class Attacked:
     """What an attack found, and what it saw on the way."""
 
     images: Tensor  # (N, 3, H, W), in [0, 1] and inside the budget
-    columns: dict[str, Tensor]  # (N,) each: of an image's gradients the share with a defect, NaN where none was taken
+    columns: dict[str, Tensor]  # (N,) each: whether the image fools the model in the attack's own eyes (`fooled`), and
+    # of its gradients the share with a defect, NaN where none was taken
 
 
 def fgsm(
@@ -148,7 +149,7 @@ def pgd(
             fooled, loss = victim.judge(x, labels[rows])
             found.keep(rows, x, fooled, loss, fooled | ~found.fooled[rows])
         best.merge(found)
-    return Attacked(best.images, seen.columns())
+    return Attacked(best.images, {"fooled": best.fooled, **seen.columns()})
 
 
 def noise(keys: Tensor, images: Tensor, eps: float, norm: Norm, stream: int = 0) -> Tensor:

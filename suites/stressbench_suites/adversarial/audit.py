@@ -28,6 +28,7 @@ MOST_ZERO = 0.01
 LEAST_PROBABILITIES = 0.99
 MARGIN = 0.01  # between two rates, beside twice the standard error of their difference
 RESTARTS_MARGIN = 0.05
+UNCONFIRMED = 0.1
 BROKEN = 0.5  # an attack that fools more of the images than this was not stopped by its gradients
 FEWEST = 20  # images that were right before the attack: with fewer, rates say nothing
 
@@ -49,6 +50,7 @@ def findings(tried: Sequence[Condition], rows: Sequence[Metrics]) -> list[Findin
         *_large(of[LARGE]),
         *_restarts(of[ONCE], of[SEVERAL]),
         *_noise(of[ONCE], of[NOISE]),
+        *_unconfirmed(of[ONCE]),
     ]
 
 
@@ -114,6 +116,17 @@ def _noise(attack: Metrics, noise: Metrics) -> Iterator[Finding]:
             check="noise-as-strong",
             message=f"random noise fools {_percent(random)} and PGD {_percent(fooled)}: the gradients lead nowhere, or "
             "the budget is too small to show anything",
+        )
+
+
+def _unconfirmed(row: Metrics) -> Iterator[Finding]:
+    """The attack's own draws, or its precision, must not be what an image fools."""
+    share = row.get("unconfirmed")
+    if share is not None and _evidence(row) and share > UNCONFIRMED:
+        yield Finding(
+            check="verdicts-differ",
+            message=f"{_percent(share)} of the images that PGD took for fooled are right before the judge: a "
+            "stochastic model needs more --eot-draws or --draws, another one the precision float32",
         )
 
 

@@ -28,7 +28,7 @@ from stressbench_suites.adversarial.numbers import number
 # What the suite gives an attack that takes it, and what the command line calls that.
 _GIVEN = {"eps": "--eps", "norm": "--norm", "n_classes": "the dataset", "seed": "--seed"}
 _NAMES: dict[Norm, str] = {"linf": "Linf", "l2": "L2"}  # of the norms, in torchattacks
-_SLACK = 1e-4  # relative: rounding may leave an attacked image so far outside its budget
+_SLACK = 1e-4  # rounding may leave an attacked image so far outside [0, 1], or, relative, outside its budget
 
 
 class External:
@@ -69,10 +69,10 @@ class External:
         with redirect_stdout(io.StringIO()), _without_parameter_gradients(model), _seeded(seed):
             attack = self._class(_Mean(model, eot_draws).eval(), **options)
             attack.set_device(batch.images.device)
-            images = attack(batch.images, batch.labels).detach()
-        self._check(images, batch.images, eps)
+            images = self._checked(attack(batch.images, batch.labels).detach(), batch.images, eps)
         clean, attacked = (victim.judge(x, batch.labels)[0] for x in (batch.images, images))
-        return Attacked(torch.where((clean & ~attacked).view(-1, 1, 1, 1), batch.images, images), {})
+        images = torch.where((clean & ~attacked).view(-1, 1, 1, 1), batch.images, images)
+        return Attacked(images, {"fooled": clean | attacked})
 
     def _typed(self, name: str, text: str) -> object:
         if name in _GIVEN and name in self._parameters:
@@ -95,13 +95,15 @@ class External:
         # An int as the default does not mean that a fraction is wrong: CW's `c` is 1.
         return int(text) if re.fullmatch(r"[+-]?\d+", text) else number(text, name)
 
-    def _check(self, images: Tensor, clean: Tensor, eps: float) -> None:
-        if not bool(images.isfinite().all()) or bool((images < 0).any() | (images > 1).any()):
+    def _checked(self, images: Tensor, clean: Tensor, eps: float) -> Tensor:
+        if not bool(images.isfinite().all()) or float((images - images.clamp(0, 1)).abs().max()) > _SLACK:
             raise UserError(f"{self._spec} gave images that are not finite or not in [0, 1]: use another attack")
+        images = images.clamp(0, 1)
         moved = (images - clean).flatten(1)
         longest = float(torch.linalg.vector_norm(moved, torch.inf if self._norm == "linf" else 2, dim=1).max())
         if self.takes_eps and longest > eps * (1 + _SLACK) + 1e-6:
             raise UserError(f"{self._spec} left its budget, eps {eps:g}, by {longest - eps:g}: use another attack")
+        return images
 
 
 class _Mean(nn.Module):

@@ -126,7 +126,7 @@ class AdversarialSuite(Suite):
             images[chosen] = found.images
             for name, values in found.columns.items():
                 columns[name] = torch.full(chosen.shape, math.nan, device=images.device)
-                columns[name][chosen] = values
+                columns[name][chosen] = values.float()
         moved = (images - batch.images).flatten(1)
         columns["linf"] = torch.linalg.vector_norm(moved, math.inf, dim=1)
         columns["l2"] = torch.linalg.vector_norm(moved, dim=1)
@@ -170,7 +170,7 @@ class AdversarialSuite(Suite):
             "confidence": log_p.amax(dim=-1).exp(),
             "nll": metrics.negative_log_likelihood(log_p, batch.labels),
             "entropy": metrics.entropy(log_p),
-            "chance": torch.full_like(log_p[:, 0], 1 / log_p.shape[-1]),
+            "chance": torch.full_like(log_p[:, 0], 1 / log_p.shape[-1], dtype=torch.float64),
         }
 
     def score(self, conditions: Sequence[Condition], tables: Sequence[pd.DataFrame]) -> list[Metrics]:
@@ -183,8 +183,8 @@ class AdversarialSuite(Suite):
     def _row(self, attack: str, table: pd.DataFrame, before: pd.Series[bool]) -> Metrics:
         """`before` says by index whether an image was right on the clean input.
 
-        Beside the metrics: how many images the row is of, how many of these were right before, chance, and what the
-        attack saw of its gradients.
+        Beside the metrics: how many images the row is of, how many of these were right before, chance, how many of
+        those that the attack took for fooled the judge got right, and what the attack saw of its gradients.
         """
         if "attacked" in table:
             table = table[table["attacked"]]
@@ -204,6 +204,9 @@ class AdversarialSuite(Suite):
             confidence = torch.from_numpy(table["confidence"].to_numpy(dtype=np.float64, copy=True))
             row["nll"] = float(table["nll"].mean())
             row["ece"] = metrics.expected_calibration_error(confidence, torch.from_numpy(correct))
+        row["unconfirmed"] = None
+        if "fooled" in table and (believed := right & (table["fooled"] == 1).to_numpy()).any():
+            row["unconfirmed"] = float(correct[believed].mean())
         for name in SHARES:
             known = table[name].dropna() if name in table else ()
             row[name] = float(np.mean(known)) if len(known) else None
