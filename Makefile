@@ -22,19 +22,22 @@ types: $(INSTALLED)
 check: $(INSTALLED)
 	$(BIN)/pytest
 
-bench: $(INSTALLED)  ## speed on this machine: the command line, the stress engines, draws
+bench: $(INSTALLED)  ## speed on this machine: the command line, the stress engines, draws, sizes, attacks
 	$(BIN)/python tests/bench/bench_startup.py
 	$(BIN)/python tests/bench/bench_corruptions.py
 	$(BIN)/python tests/bench/bench_perturbation.py
 	$(BIN)/python tests/bench/bench_draws.py
 	$(BIN)/python tests/bench/bench_locations.py
 	$(BIN)/python tests/bench/bench_sizes.py
+	$(BIN)/python tests/bench/bench_attacks.py
 
 $(INSTALLED): setup.cfg pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "stressbench needs Python 3.11 or newer; name one: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	# The tests compare with torchattacks; without its pins, which this environment has no use for.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps 'torchattacks>=3.5.1'
 	touch $@
 
 clean:
