@@ -118,6 +118,9 @@ class AdversarialSuite(Suite):
         if condition["attack"] in audit.NAMES:
             chosen = batch.indices < audit.IMAGES
         images, columns = batch.images, {"attacked": chosen}
+        # Every batch has all columns, whatever the attack tells of itself and whether any of its images are chosen.
+        for name in ("fooled", *SHARES):
+            columns[name] = torch.full(chosen.shape, math.nan, device=images.device)
         if chosen.any():
             part = Batch(images[chosen], batch.labels[chosen], batch.indices[chosen], batch.keys[chosen])
             with torch.random.fork_rng([images.device] if images.is_cuda else []):
@@ -125,7 +128,6 @@ class AdversarialSuite(Suite):
             images = images.clone()
             images[chosen] = found.images
             for name, values in found.columns.items():
-                columns[name] = torch.full(chosen.shape, math.nan, device=images.device)
                 columns[name][chosen] = values.float()
         moved = (images - batch.images).flatten(1)
         columns["linf"] = torch.linalg.vector_norm(moved, math.inf, dim=1)
@@ -153,7 +155,8 @@ class AdversarialSuite(Suite):
             return fgsm(victim, images, labels, eps, norm, verdicts_only)
         if attack in audit.NAMES:
             restarts, random_start = audit.RESTARTS if attack == audit.SEVERAL else 1, True
-            verdicts_only = not victim.stochastic  # the audit reads nothing else
+            # The audit reads verdicts alone; whether the judge confirms them is asked of the run's own way to attack.
+            verdicts_only = verdicts_only if attack == audit.ONCE else not victim.stochastic
         if attack == audit.LARGE:
             norm, step_size = "linf", None
         starts = (noise(places, images, eps, norm, 2 * r) if random_start else images for r in range(restarts))
