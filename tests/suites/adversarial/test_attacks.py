@@ -183,6 +183,24 @@ def test_a_misclassified_image_that_the_step_would_turn_right_stays_as_it_is() -
     assert not torch.equal(found.images[4:], b.images[4:])
 
 
+def test_an_iterate_that_fools_is_kept_though_the_last_one_does_not() -> None:
+    class Returning(Linear):
+        clean: Tensor
+
+        def forward(self, images: Tensor) -> Tensor:
+            at_home = (images.detach() == self.clean).flatten(1).all(dim=1)
+            return super().forward(Rerouted.apply(images, torch.where(at_home, 1.0, -1.0).view(-1, 1, 1, 1)))
+
+    model = Returning()
+    b = batch(8, Linear())
+    model.clean = b.images
+    # One step away, and another one back.
+    found = pgd(victim(model, b), b.images, b.labels, 0.5, "linf", 2, 0.5, [b.images]).images
+    away = fgsm(victim(model, b), b.images, b.labels, 0.5, "linf").images
+    assert bool((model(away).argmax(dim=1) != b.labels).all())
+    assert torch.equal(found, away)
+
+
 def test_of_several_starts_one_that_fools_wins_and_else_the_highest_loss() -> None:
     """With a step of no length the starts themselves are what is found."""
     model = Linear(scale=0.1)
