@@ -37,6 +37,7 @@ class AdversarialSuite(Suite):
     name = "adversarial"
     version = "1"
     benchmark = "cifar10"
+    free_options = frozenset({"attack", "eps", "norm", "audit"})
     metrics = (
         Metric("pgd_accuracy", "fraction", "higher"),
         Metric("fgsm_accuracy", "fraction", "higher"),
