@@ -15,8 +15,9 @@ from stressbench.errors import UserError
 from stressbench.registry import Entry
 from stressbench.spec import Spec, parse, slug
 
-# Given a part's spec, its seed, and what builds it anew: leaves its weights in the store, or raises `UserError`.
-Train = Callable[[str, int, Callable[[], nn.Module]], None]
+# Given a part's spec, its seed, and what builds it anew: sees to it that its weights are in the store and returns their
+# file, or raises `UserError`.
+Provide = Callable[[str, int, Callable[[], nn.Module]], Path]
 
 
 @dataclass(frozen=True)
@@ -40,18 +41,25 @@ class Ready:
         return self.plugins[0]
 
 
-def ready(spec: Spec, dataset: Dataset, files: Sequence[Path], train: Train) -> Ready:
+def ready(spec: Spec, dataset: Dataset, files: Sequence[Path], provide: Provide, training: int = 0) -> Ready:
     """Build a model and give it weights: from `files`, else the store, else as its plugin made them.
 
     A model made of models takes a file for each of its parts, in their order. One folder may stand for all: it holds
     seed0.safetensors, seed1.safetensors, …, or, for parts with different names, such a folder for each, as the store
-    does. What the store lacks, `train` has to put there.
+    does. What the store has to have, `provide` sees to.
+
+    Training k of a model has its own seeds: seed k, or, of an ensemble of seeds 0 … M − 1, the seeds kM … kM + M − 1,
+    so that two trainings share nothing.
 
     Raises `UserError` for weights that are missing, do not fit, or are the same in two members.
     """
     module = registry.model(str(spec), dataset)
     parts = list(_leaves(Part(str(spec), 0, module)))
-    sources = [_load(part, file, dataset, train) for part, file in zip(parts, _files(spec, parts, files), strict=True)]
+    span = 1 + max(part.seed for part in parts)
+    parts = [Part(part.spec, part.seed + training * span, part.module) for part in parts]
+    sources = [
+        _load(part, file, dataset, provide) for part, file in zip(parts, _files(spec, parts, files), strict=True)
+    ]
     _require_different(spec, parts)
     return Ready(
         module=module,
@@ -65,6 +73,11 @@ def ready(spec: Spec, dataset: Dataset, files: Sequence[Path], train: Train) -> 
         weights_source=textwrap.shorten("; ".join(dict.fromkeys(sources)), 300, placeholder=" …"),
         origins=tuple(dict.fromkeys(str(part.module.origin) for part in parts if hasattr(part.module, "origin"))),
     )
+
+
+def named(spec: str, seed: int) -> str:
+    """A training of a model, for a person; seed 0 goes without saying."""
+    return f"{spec} (seed {seed})" if seed else spec
 
 
 def _leaves(whole: Part) -> Iterator[Part]:
@@ -93,16 +106,14 @@ def _files(spec: Spec, parts: Sequence[Part], given: Sequence[Path]) -> Sequence
     return given
 
 
-def _load(part: Part, file: Path | None, dataset: Dataset, train: Train) -> str:
+def _load(part: Part, file: Path | None, dataset: Dataset, provide: Provide) -> str:
     """Give a part its weights; returns where they are from."""
     if file is not None:
         weights.load(part.module, file)
         return f"file {file.name}"
     if not getattr(part.module, "untrained", False):
         return str(getattr(part.module, "origin", "the plugin's own"))
-    stored = weights.stored(dataset.name, registry.pinned(part.spec), part.seed)
-    if not stored.exists():
-        train(part.spec, part.seed, lambda: registry.model(part.spec, dataset))
+    stored = provide(part.spec, part.seed, lambda: registry.model(part.spec, dataset))
     weights.load(part.module, stored)
     return f"trained here, seed {part.seed}"
 

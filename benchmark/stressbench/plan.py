@@ -13,7 +13,7 @@ from typing import Literal
 
 import torch
 
-from stressbench import registry
+from stressbench import record, registry
 from stressbench.contracts import Archive, Condition, Dataset, Suite
 from stressbench.errors import BrokenPlugin, UserError, did_you_mean
 from stressbench.predict import Precision
@@ -44,6 +44,7 @@ class Words:
     seed: int = 0
     precision: Precision = "float32"
     device: str | None = None
+    trainings: Sequence[int] = (0,)  # which trainings of each model
 
 
 @dataclass(frozen=True)
@@ -238,3 +239,8 @@ def pick_device(name: str | None) -> torch.device:
     if device.type not in ("cpu", "cuda"):
         raise UserError(f"device '{name}' is not one that stressbench computes on: here is {found}")
     return device
+
+
+def device_name(device: torch.device) -> str:
+    """What the device calls itself."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else record.cpu_name()

@@ -27,6 +27,11 @@ def sample(module: nn.Module, images: Tensor, n: int) -> list[Tensor]:
     return draws
 
 
+def forbid_tf32() -> None:
+    """What says float32 must mean it: by default cuDNN rounds a convolution's inputs to TF32."""
+    torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
+
+
 class Predictor:
     """Runs one model with a fixed number of draws.
 
@@ -44,9 +49,7 @@ class Predictor:
         precision: Precision,
         chunk: int,
     ) -> None:
-        # A record that says float32 must mean it, in an attack's gradients too: by default cuDNN rounds a convolution's
-        # inputs to TF32.
-        torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
+        forbid_tf32()  # here, and not at the first pass, because an attack takes gradients before it
         self.module = module.eval().to(memory_format=torch.channels_last)  # the faster layout for convolutions
         self.draws = draws
         self._entry = entry

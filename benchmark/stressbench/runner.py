@@ -23,7 +23,7 @@ from stressbench.contracts import Batch, Condition, Metrics, Stressed
 from stressbench.datasets.resident import Resident, to_float
 from stressbench.errors import UserError
 from stressbench.models import Ready
-from stressbench.plan import Plan
+from stressbench.plan import Plan, device_name
 from stressbench.predict import Predictor
 from stressbench.store import Damaged, Store
 from stressbench.terminal import Advance, Screen
@@ -205,7 +205,7 @@ class Run:
             precision=plan.precision,
             batch_size=plan.batch_size,
             device=plan.device.type,
-            environment=record.environment(_device_name(plan.device)),
+            environment=record.environment(device_name(plan.device)),
             timing=record.Timing(seconds=round(seconds, 3), images_per_second=round(plan.n * len(tables) / seconds, 1)),
             metrics=metrics[self.draws],
             curves=_curves({size: metrics[size] for size in self._sizes}),
@@ -268,7 +268,3 @@ def _curves(metrics: Mapping[int, Metrics]) -> record.Curves:
 def describe(condition: Condition) -> str:
     """A condition for people: `fog, severity 3`."""
     return ", ".join(value if isinstance(value, str) else f"{key} {value:g}" for key, value in condition.items())
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else record.cpu_name()

@@ -10,13 +10,15 @@ from pathlib import Path
 
 from torch import nn
 
-from stressbench import models, plan, registry, training
+from stressbench import models, plan, registry, weights
+from stressbench.contracts import Dataset
 from stressbench.datasets.resident import Resident
 from stressbench.errors import Interrupted, UserError
 from stressbench.plan import Failure, Plan, Words
 from stressbench.record import Record
 from stressbench.runner import Run
 from stressbench.terminal import Screen
+from stressbench.training import Options, Trainer
 
 
 @dataclass(frozen=True)
@@ -26,10 +28,15 @@ class Finished:
     plan: Plan
     record: Record
     folder: Path
+    training: int  # which one of the model
 
 
-def run(words: Words, out: Path, fresh: bool, screen: Screen) -> Iterator[Finished | Failure]:
-    """Each model through each suite as it is finished, or what stopped it; the others go on.
+def run(
+    words: Words, out: Path, fresh: bool, screen: Screen, options: Options | None = None
+) -> Iterator[Finished | Failure]:
+    """Each training of each model through each suite as it is finished, or what stopped it; the others go on.
+
+    Models that lack weights are trained where there are `options` to train them by; without, on embedded sets alone.
 
     Raises `UserError` before anything is run where the words are wrong, and `Interrupted` on Ctrl-C.
     """
@@ -53,35 +60,49 @@ def run(words: Words, out: Path, fresh: bool, screen: Screen) -> Iterator[Finish
             "on them compares with a published one, and the record says so (--dataset-name gives the copy its own name)"
         )
 
-    def train(spec: str, seed: int, build: Callable[[], nn.Module]) -> None:
-        named = f"{spec} (seed {seed})" if seed else spec
-        if not dataset.embedded:
-            raise UserError(
-                f"{named} has no weights for {dataset.name}: train it with `{_train_command(words, spec, seed)}`, "
-                "or give a file with --weights"
-            )
-        screen.note(f"{named} has no weights for {dataset.name} yet: training it, this once")
-        train_set = registry.dataset(words.dataset, "train", words.data_dir, words.dataset_name)
-        with screen.training(f"training {named}") as report:
-            training.train_embedded(registry.pinned(spec), build, train_set, plans[0].device, report, seed)
+    def split(name: str) -> Dataset:
+        return registry.dataset(words.dataset, name, words.data_dir, words.dataset_name)
+
+    trainer = Trainer(split, options or Options(), plans[0].device, screen)
+
+    def provide(spec: str, seed: int, build: Callable[[], nn.Module]) -> Path:
+        stored = weights.stored(dataset.name, registry.pinned(spec), seed)
+        if options is None:
+            if stored.exists():
+                return stored
+            named = models.named(spec, seed)
+            if not dataset.embedded:
+                raise UserError(
+                    f"{named} has no weights for {dataset.name}: train it with `{_train_command(words, spec, seed)}`, "
+                    "or give a file with --weights"
+                )
+            screen.note(f"{named} has no weights for {dataset.name} yet: training it, this once")
+        return trainer(spec, seed, build)
 
     images = Resident(dataset, plans[0].n, plans[0].device)
     folder: Path | None = None
     try:
         for model, group in groupby(plans, key=lambda planned: planned.model):
             members = list(group)
-            try:
-                ready = models.ready(model, dataset, words.weights, train)
-            except UserError as error:
-                yield from (Failure(str(model), planned.suite.name, error) for planned in members)
-                continue
-            for planned in members:
+            seen: set[str] = set()
+            for training in words.trainings:
+                named = models.named(str(model), training)
                 try:
-                    work = Run(planned, ready, images, out)
-                    folder = work.store.folder
-                    yield Finished(planned, work(fresh, screen), folder)
+                    ready = models.ready(model, dataset, words.weights, provide, training)
                 except UserError as error:
-                    yield Failure(str(model), planned.suite.name, error)
+                    yield from (Failure(named, planned.suite.name, error) for planned in members)
+                    continue
+                if ready.checksum in seen:
+                    screen.note(f"{model} has its own weights, which no seed changes: it is run once")
+                    break
+                seen.add(ready.checksum)
+                for planned in members:
+                    try:
+                        work = Run(planned, ready, images, out)
+                        folder = work.store.folder
+                        yield Finished(planned, work(fresh, screen), folder, training)
+                    except UserError as error:
+                        yield Failure(named, planned.suite.name, error)
     except KeyboardInterrupt as error:
         kept = f"what was finished is in {folder}, and " if folder else ""
         raise Interrupted(f"interrupted: {kept}the same command goes on from there") from error

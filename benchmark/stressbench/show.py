@@ -18,11 +18,13 @@ ARROW = {"lower": "↓", "higher": "↑", None: ""}  # which way is better
 _MOST_ROWS = 30
 
 
-def number(value: float | None, metric: Metric) -> str:
-    """A metric's value for a person: fractions as percent, unknown as a dash."""
+def number(value: float | None, metric: Metric, spread: float | None = None) -> str:
+    """A metric's value for a person, with its spread if there is one: fractions as percent, unknown as a dash."""
     if value is None:
         return "–"
-    return f"{100 * value:.1f} %" if metric.unit == "fraction" else f"{value:.3f}"
+    scale, digits, unit = (100, 1, " %") if metric.unit == "fraction" else (1, 3, "")
+    around = "" if spread is None else f" ± {scale * spread:.{digits}f}"
+    return f"{scale * value:.{digits}f}{around}{unit}"
 
 
 def result(suite: Suite, record: Record, folder: Path) -> None:

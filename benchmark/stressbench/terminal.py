@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 import click
 
 Advance = Callable[[int, str], None]  # how many more are done, and what is at work
-Report = Callable[[int, int, float], None]  # a training loop's steps done, steps in all, and loss
+Report = Callable[[int, int, str], None]  # a training loop's images done, images in all, and where it stands
 
 _QUIET = 10.0  # seconds between plain progress lines
 
@@ -26,29 +26,32 @@ class Screen:
         click.echo(line, err=True)
 
     @contextmanager
-    def progress(self, title: str, total: int, unit: str) -> Iterator[Advance]:
-        """A bar with the rate and the remaining time on a terminal, else a plain line every few seconds."""
-        with (self._bar if self._live else self._lines)(title, total, unit) as advance:
+    def progress(self, title: str, total: int, unit: str, done: int = 0) -> Iterator[Advance]:
+        """A bar with the rate and the remaining time on a terminal, else a plain line every few seconds.
+
+        `done` of the total were done before, at who knows what rate.
+        """
+        with (self._bar if self._live else self._lines)(title, total, unit, done) as advance:
             yield advance
 
     @contextmanager
     def training(self, title: str) -> Iterator[Report]:
-        """The same for a training loop, which tells its number of steps with the first of them."""
+        """The same for a training loop, whose first report says where it starts."""
         with ExitStack() as stack:
             advance: Advance | None = None
             before = 0
 
-            def report(done: int, steps: int, loss: float) -> None:
+            def report(done: int, total: int, label: str) -> None:
                 nonlocal advance, before
                 if advance is None:
-                    advance = stack.enter_context(self.progress(title, steps, "steps"))
-                advance(done - before, f"loss {loss:.3f}")
+                    advance, before = stack.enter_context(self.progress(title, total, "images", done)), done
+                advance(done - before, label)
                 before = done
 
             yield report
 
     @contextmanager
-    def _bar(self, title: str, total: int, unit: str) -> Iterator[Advance]:
+    def _bar(self, title: str, total: int, unit: str, done: int) -> Iterator[Advance]:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
@@ -61,7 +64,7 @@ class Screen:
             TextColumn("{task.fields[label]}", markup=False, style="dim"),
         )
         with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-            task = progress.add_task(title, total=total, rate="", label="")
+            task = progress.add_task(title, total=total, completed=done, rate="", label="")
 
             def advance(count: int, label: str) -> None:
                 speed = progress.tasks[0].speed
@@ -70,18 +73,18 @@ class Screen:
             yield advance
 
     @contextmanager
-    def _lines(self, title: str, total: int, unit: str) -> Iterator[Advance]:
+    def _lines(self, title: str, total: int, unit: str, done: int) -> Iterator[Advance]:
         started = last = time.monotonic()
-        done = 0
+        before = done
 
         def advance(count: int, label: str) -> None:
             nonlocal done, last
             done += count
             now = time.monotonic()
-            if done == 0 or (now - last < _QUIET and done < total):
+            if done == before or (now - last < _QUIET and done < total):
                 return
             last = now
-            rate = done / max(now - started, 1e-9)
+            rate = (done - before) / max(now - started, 1e-9)
             left = f"{(total - done) / rate:,.0f} s left"
             click.echo(f"{title}: {done:,} of {total:,} {unit}, {_speed(rate, unit)}, {left} ({label})", err=True)
 

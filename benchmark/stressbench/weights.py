@@ -59,11 +59,16 @@ def save(module: nn.Module, path: Path, metadata: Mapping[str, str]) -> None:
 
     Raises `UserError` when the file system refuses.
     """
+    save_tensors(module.state_dict(), path, metadata)
+
+
+def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
+    """The same for any named tensors."""
     from safetensors.torch import save as serialise
 
     # Cloned, because safetensors refuses tensors that share memory, as tied weights do.
-    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in module.state_dict().items()}
-    content = serialise(tensors, dict(metadata))
+    copies = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    content = serialise(copies, dict(metadata))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         replace(path, content)
@@ -72,6 +77,17 @@ def save(module: nn.Module, path: Path, metadata: Mapping[str, str]) -> None:
             f"cannot write the weights to {path}: {error.strerror or error}. Free some space there, or point "
             "STRESSBENCH_HOME at another folder"
         ) from error
+
+
+def metadata(path: Path) -> dict[str, str]:
+    """What a safetensors file says of itself; raises `UserError` for one that is not whole."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(file.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is not a whole safetensors file ({error}); remove it") from error
 
 
 def checksum(module: nn.Module) -> str:

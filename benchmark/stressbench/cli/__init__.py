@@ -15,6 +15,7 @@ from stressbench.cli.listing import list_
 from stressbench.cli.plugin import plugin
 from stressbench.cli.run import run
 from stressbench.cli.show import show
+from stressbench.cli.sweep import sweep
 from stressbench.cli.train import train
 from stressbench.errors import Interrupted, UserError
 
@@ -32,7 +33,7 @@ def cli() -> None:
     """
 
 
-for _command in (run, list_, show, data, train, plugin, leaderboard):
+for _command in (run, list_, show, data, train, sweep, plugin, leaderboard):
     cli.add_command(_command)
 
 

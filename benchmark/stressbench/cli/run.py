@@ -135,10 +135,10 @@ def run(
             click.echo(outcome.record.model_dump_json())
         else:
             show.result(outcome.plan.suite, outcome.record, outcome.folder)
-    _close(words.dataset, out, finished, failures)
+    close(words.dataset, out, finished, failures)
 
 
-def _close(dataset: str, out: Path, finished: Sequence[tuple[str, str]], failed: Sequence[Failure]) -> None:
+def close(dataset: str, out: Path, finished: Sequence[tuple[str, str]], failed: Sequence[Failure]) -> None:
     """Say what failed, if anything did, and keep the list of it up to date."""
     from stressbench import failures
 
