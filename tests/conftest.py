@@ -23,6 +23,7 @@ _TEST_MODELS = {
     "tiny": "tiny_models:tiny",
     "dropped": "tiny_models:dropped",
     "untrained": "tiny_models:untrained",
+    "small": "tiny_models:small",
     "wrong": "tiny_models:wrong",
     "unbuildable": "tiny_models:unbuildable",
     "not-a-module": "tiny_models:not_a_module",

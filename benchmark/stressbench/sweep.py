@@ -103,7 +103,8 @@ def read(path: Path) -> Sweep:
 
 def _first(error: ValidationError) -> str:
     """The first thing that is wrong, in a line."""
-    fault = error.errors()[0]
+    # A key that is not known explains one that is missing.
+    fault = min(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
     *above, key = map(str, fault["loc"])
     if fault["type"] != "extra_forbidden":
         return f"{'.'.join([*above, key])}: {fault['msg']}"
@@ -177,10 +178,9 @@ def _clean(tables: Iterable[Sequence[_Row]]) -> list[str]:
     """The paper's table E.1, from the first suite that says how models do on clean images; nothing without one."""
     order = list(_CLEAN)
     for members in tables:
-        rows = sorted(
-            (row for row in members if row.metric.name in order), key=lambda row: order.index(row.metric.name)
-        )
+        rows = [row for row in members if row.metric.name in order]
         if {row.metric.name for row in rows} == _CLEAN.keys():
+            rows.sort(key=lambda row: order.index(row.metric.name))
             return ["## clean images", _markdown([_as_clean(row) for row in rows])]
     return []
 

@@ -27,8 +27,11 @@ def _empty_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STRESSBENCH_HOME", str(tmp_path / "home"))
 
 
-def no_training(spec: str, seed: int, build: Callable[[], nn.Module]) -> None:
-    raise UserError(f"{spec}, seed {seed}, is not there")
+def no_training(spec: str, seed: int, build: Callable[[], nn.Module]) -> Path:
+    path = weights.stored("digits", spec, seed)
+    if not path.exists():
+        raise UserError(f"{spec}, seed {seed}, is not there")
+    return path
 
 
 def marked(dataset: Dataset, spec: str, path: Path, mark: float) -> Path:
@@ -62,11 +65,23 @@ def test_a_missing_member_is_asked_for_by_its_seed(dataset: Dataset) -> None:
     with pytest.raises(UserError, match="untrained, seed 1, is not there"):
         models.ready(parse("ensemble:untrained,size=2"), dataset, (), no_training)
 
-    def train(spec: str, seed: int, build: Callable[[], nn.Module]) -> None:
+    def train(spec: str, seed: int, build: Callable[[], nn.Module]) -> Path:
         assert isinstance(build(), type(registry.model("untrained", dataset)))
-        marked(dataset, spec, weights.stored("digits", spec, seed), 7)
+        path = weights.stored("digits", spec, seed)
+        return path if path.exists() else marked(dataset, spec, path, 7)
 
     assert marks(models.ready(parse("ensemble:untrained,size=2"), dataset, (), train)) == [0, 7]
+
+
+@pytest.mark.parametrize(
+    ("spec", "seeds"),
+    [("untrained", [2]), ("ensemble:untrained,size=3", [6, 7, 8]), ("infer-noise:untrained,location=0", [2])],
+)
+def test_a_models_trainings_share_no_weights(dataset: Dataset, spec: str, seeds: list[int]) -> None:
+    for seed in seeds:
+        marked(dataset, "untrained", weights.stored("digits", "untrained", seed), seed)
+    ready = models.ready(parse(spec), dataset, (), no_training, training=2)
+    assert ready.weights_source == "; ".join(f"trained here, seed {seed}" for seed in seeds)
 
 
 def test_files_go_to_the_members_in_order(dataset: Dataset, tmp_path: Path) -> None:

@@ -1,53 +1,31 @@
-"""Training for real, on the embedded digits, with a network small enough for seconds."""
+"""The training loop and its recipes, for real, with networks small enough for seconds."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import astuple, replace
 
+import numpy as np
 import pytest
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
 
 from stressbench import randomness, training, weights
-from stressbench.cli.train import train as command
 from stressbench.contracts import Dataset
 from stressbench.datasets.digits import InMemory, digits
 from stressbench.errors import UserError
 from stressbench.training import loop, recipes
+from tiny_models import Small
 
 CPU = torch.device("cpu")
 QUICK = replace(recipes.EMBEDDED, epochs=3, batch_size=32)
 
 
-class Small(nn.Module):
-    """Two convolutions and batch normalisation, and dropout that training alone turns on."""
-
-    untrained = True
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            nn.AvgPool2d(2),
-            nn.Conv2d(3, 16, 3, stride=2, padding=1),
-            nn.BatchNorm2d(16),
-            nn.ReLU(),
-            nn.Conv2d(16, 32, 3, stride=2, padding=1),
-            nn.BatchNorm2d(32),
-            nn.ReLU(),
-            nn.Flatten(),
-            nn.Dropout(0.1),
-            nn.Linear(32 * 16, 10),
-        )
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.body(images)
-
-
 class Drawing(nn.Module):
     """One weight, and logits that a draw decides."""
+
+    stochastic = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,7 +35,7 @@ class Drawing(nn.Module):
         return self.scale * randomness.dropout(torch.ones(len(images), 10), 0.5)
 
 
-def silent(step: int, steps: int, loss: float) -> None:
+def silent(done: int, total: int, told: str) -> None:
     pass
 
 
@@ -94,19 +72,70 @@ def trained(train_set: Dataset, seed: int, recipe: training.Recipe = QUICK) -> n
 
 
 def test_a_small_network_learns_the_digits(train_set: Dataset, test_set: Dataset) -> None:
-    calls: list[tuple[int, int, float]] = []
+    calls: list[tuple[int, int, str]] = []
     module = training.fresh(Small, 0)
-    result = training.train(module, train_set, QUICK, 0, CPU, lambda *call: calls.append(call), test_set)
+    recipe = replace(QUICK, epochs=6, learning_rate=0.05)
+    epochs = training.train(module, train_set, recipe, 0, CPU, lambda *call: calls.append(call), test_set)
     assert not module.training
-    assert result.accuracy is not None
-    assert result.nll is not None
-    assert result.accuracy > 0.9
-    assert 0 < result.nll < 0.4
-    assert result.steps == 3 * 50  # 1,597 images in batches of at most 32
-    assert [step for step, _, _ in calls] == list(range(1, result.steps + 1))
-    assert {steps for _, steps, _ in calls} == {result.steps}
-    assert result.loss == pytest.approx(sum(loss for *_, loss in calls[-50:]) / 50, rel=1e-4)
-    assert calls[0][2] > 2 > 0.5 > result.loss
+    assert [(e.epoch, e.step) for e in epochs] == [(k, 50 * k) for k in range(1, 7)]  # 1,597 in batches of at most 32
+    assert epochs[0].train_loss > 2 * epochs[-1].train_loss
+    assert [e.learning_rate for e in epochs] == pytest.approx([recipe.rate(k - 0.01) for k in range(1, 7)])
+    last = epochs[-1].held_out
+    assert last is not None
+    assert last.accuracy > 0.9
+    assert 0 < last.nll < 0.3
+    assert last == training.evaluate(module, test_set, CPU)
+    # Every step is told, in images, and after each epoch what it came to.
+    assert len(calls) == 1 + recipe.epochs * 50
+    assert [done for done, *_ in calls] == sorted({done for done, *_ in calls})
+    assert (calls[0][0], calls[-1][0]) == (0, 6 * 1597)
+    assert {total for _, total, _ in calls} == {6 * 1597}
+    assert calls[0][2] == "epoch 1 of 6"
+    assert calls[-1][2] == (
+        f"epoch 6 of 6, loss {epochs[-1].train_loss:.3f}; "
+        f"test accuracy {last.accuracy:.1%}, NLL {last.nll:.3f}, ECE {last.ece:.1%}"
+    )
+
+
+def test_measuring_changes_nothing(train_set: Dataset, test_set: Dataset) -> None:
+    few, watched = first(train_set, 100), training.fresh(Small, 0)
+    training.train(watched, few, QUICK, 0, CPU, silent, first(test_set, 20))
+    assert weights.checksum(watched) == weights.checksum(trained(few, 0))
+
+
+def test_measured_numbers_are_their_definitions(test_set: Dataset) -> None:
+    module, n = training.fresh(Small, 0).eval(), 130
+    measured = training.evaluate(module, first(test_set, n), CPU)
+    with torch.no_grad():
+        p = module(test_set.images.read(0, n) / 255).double().softmax(1).numpy()
+    labels = test_set.labels[:n].numpy()
+    confidence, right = p.max(1), p.argmax(1) == labels
+    bins = [(confidence > b / 10) & (confidence <= (b + 1) / 10) for b in range(10)]
+    ece = sum(b.sum() / n * abs(right[b].mean() - confidence[b].mean()) for b in bins if b.any())
+    assert measured.accuracy == right.mean()
+    assert measured.nll == pytest.approx(-np.log(p[np.arange(n), labels]).mean(), rel=1e-5)
+    assert measured.ece == pytest.approx(ece, rel=1e-4)
+
+
+@pytest.mark.parametrize("stop", [1, 2, 3])
+def test_a_training_goes_on_from_any_epoch_bit_for_bit(train_set: Dataset, test_set: Dataset, stop: int) -> None:
+    few, held_out = first(train_set, 100), first(test_set, 20)
+    kept: list[training.Snapshot] = []
+
+    def keep(snapshot: training.Snapshot) -> None:
+        kept.append(training.Snapshot({k: v.clone() for k, v in snapshot.tensors.items()}, snapshot.epochs))
+
+    whole = training.fresh(Small, 0)
+    epochs = training.train(whole, few, QUICK, 0, CPU, silent, held_out, keep=keep)
+    calls: list[int] = []
+    again = training.fresh(Small, 1)  # what it was built with no longer matters
+    resumed = training.train(
+        again, few, QUICK, 0, CPU, lambda done, *_: calls.append(done), held_out, start=kept[stop - 1]
+    )
+    assert weights.checksum(again) == weights.checksum(whole)
+    timeless = [[replace(e, seconds=0, images_per_second=0) for e in rows] for rows in (epochs, resumed)]
+    assert timeless[0] == timeless[1]
+    assert calls[0] == stop * 100
 
 
 def test_one_seed_gives_one_network_and_another_seed_another(train_set: Dataset) -> None:
@@ -147,13 +176,64 @@ def test_weights_that_break_in_the_last_step_are_noticed(train_set: Dataset) -> 
         training.train(module, first(train_set, 64), one_step, 0, CPU, silent)
 
 
+def test_a_loss_far_above_guessing_is_a_divergence_too(train_set: Dataset) -> None:
+    module = training.fresh(Small, 0)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter *= 300  # finite, wrong, and learning too slowly to mend
+    with pytest.raises(UserError, match="diverged in epoch 1"):
+        training.train(module, first(train_set, 100), replace(QUICK, learning_rate=1e-9), 0, CPU, silent)
+
+
 def test_evaluation_of_a_stochastic_network_repeats_whatever_the_batch(
     test_set: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     some = first(test_set, 20)
     whole = training.evaluate(Drawing(), some, CPU)
-    monkeypatch.setattr(loop, "_EVALUATION_BATCH", 7)
-    assert training.evaluate(Drawing(), some, CPU) == pytest.approx(whole)
+    monkeypatch.setitem(loop._EVALUATION_BATCH, "cpu", 7)
+    assert astuple(training.evaluate(Drawing(), some, CPU)) == pytest.approx(astuple(whole))
+
+
+# --- training-phase ensembles -----------------------------------------------------------------------------------
+
+
+def test_several_draws_average_the_prediction_and_not_the_loss() -> None:
+    # Two draws of three images of two classes, by hand.
+    draws = torch.tensor([[[0.9, 0.1], [0.5, 0.5], [0.2, 0.8]], [[0.1, 0.9], [0.5, 0.5], [0.6, 0.4]]])
+    labels = torch.tensor([0, 1, 1])
+    turn = iter([1, 0, 1])  # the first pass is that of a single draw
+
+    class Given(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return draws[next(turn)].log()
+
+    images = torch.zeros(3, 3, 4, 4)
+    one = loop._loss(Given(), images, labels, 1)
+    assert float(one) == pytest.approx(-(math.log(0.1) + math.log(0.5) + math.log(0.4)) / 3)
+    two = loop._loss(Given(), images, labels, 2)
+    assert float(two) == pytest.approx(-(math.log(0.5) + math.log(0.5) + math.log(0.6)) / 3)
+
+
+def test_the_variance_of_the_loss_falls_with_the_draws() -> None:
+    """As the paper's appendix D.3 derives: for small variance of the confidence, in inverse proportion."""
+    torch.manual_seed(0)
+
+    class Noisy(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return torch.randn(1, 2) * 0.2
+
+    images, labels = torch.zeros(1, 3, 4, 4), torch.tensor([0])
+    variance = [torch.stack([loop._loss(Noisy(), images, labels, s) for _ in range(2000)]).var() for s in (1, 4)]
+    assert float(variance[0] / variance[1]) == pytest.approx(4, rel=0.2)
+
+
+def test_draws_are_drawn_anew_in_each_step(train_set: Dataset) -> None:
+    sums = set()
+    for draws in (1, 2):
+        module = training.fresh(Drawing, 0)
+        training.train(module, first(train_set, 64), replace(QUICK, draws=draws), 0, CPU, silent)
+        sums.add(weights.checksum(module))
+    assert len(sums) == 2
 
 
 # --- augmentation ---------------------------------------------------------------------------------------------
@@ -228,6 +308,23 @@ def test_a_dataset_decides_what_a_recipe_is(train_set: Dataset) -> None:
         training.recipe_for(net, photos, "papr")
 
 
+def test_options_change_a_recipe_and_nothing_else(train_set: Dataset) -> None:
+    photos, net = replace(train_set, embedded=False), Small()
+    assert training.Options().applied(net, photos) == recipes.FAST
+    assert training.Options("paper").applied(net, photos) == recipes.PAPER
+    text = training.Options("paper", milestones="text").applied(net, photos)
+    assert text == replace(recipes.PAPER, milestones=(60, 130, 160))
+    # Of the published list's rates, those between the two second milestones alone are others.
+    assert [e for e in range(200) if text.rate(e) != recipes.PAPER.rate(e)] == list(range(120, 130))
+    asked = training.Options(epochs=10, learning_rate=0.3, flip=False)
+    assert asked.applied(net, photos) == replace(recipes.FAST.with_epochs(10), learning_rate=0.3, flip=False)
+    assert training.Options(train_draws=3).applied(Drawing(), photos) == replace(recipes.FAST, draws=3)
+    with pytest.raises(UserError, match="leave --milestones out"):
+        training.Options("fast", milestones="text").applied(net, photos)
+    with pytest.raises(UserError, match="--train-draws 3 is for stochastic models"):
+        training.Options(train_draws=3).applied(net, photos)
+
+
 @pytest.mark.parametrize(("budget", "epochs"), [(0.2, 1), (2.6, 3), (50, recipes.EMBEDDED_MOST_EPOCHS)])
 def test_the_dearer_a_network_the_fewer_epochs_it_has_on_the_embedded_set(
     train_set: Dataset, monkeypatch: pytest.MonkeyPatch, budget: float, epochs: int
@@ -252,58 +349,3 @@ def test_clipping_bounds_a_step(train_set: Dataset) -> None:
         moved.append(torch.cat([(a - b).flatten() for a, b in pairs]).norm().item())
     assert moved[0] == pytest.approx(0.005, rel=1e-3)  # the one step is at half of the cycle
     assert moved[1] > 10 * moved[0]
-
-
-def test_the_command_offers_the_recipes_that_there_are() -> None:
-    (option,) = [p for p in command.params if p.name == "recipe"]
-    assert tuple(option.type.choices) == training.NAMES
-
-
-# --- the weights that it leaves -------------------------------------------------------------------------------
-
-
-def metadata(path: Path) -> dict[str, str]:
-    """What a weights file says of itself, by safetensors' own reader."""
-    with safe_open(path, framework="pt") as file:
-        return dict(file.metadata())
-
-
-def test_training_leaves_a_file_that_says_how_it_was_made(
-    train_set: Dataset, test_set: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("STRESSBENCH_HOME", str(tmp_path))
-    few, one = first(train_set, 128), replace(QUICK, epochs=1)
-    path, result = training.train_and_store(
-        "small,x=1", training.fresh(Small, 5), few, one, 5, CPU, silent, first(test_set, 20)
-    )
-    assert path == weights.stored("digits", "small,x=1", 5)
-    told = metadata(path)
-    assert {k: told[k] for k in ("model", "dataset", "split", "seed", "recipe", "epochs", "flip")} == {
-        "model": "small,x=1",
-        "dataset": "digits",
-        "split": "train",
-        "seed": "5",
-        "recipe": "fast",
-        "epochs": "1",
-        "flip": "False",
-    }
-    assert float(told["train_loss"]) == result.loss
-    assert float(told["accuracy"]) == result.accuracy
-    read = Small()
-    weights.load(read, path)
-    assert weights.checksum(read) == weights.checksum(trained(few, seed=5, recipe=one))
-
-
-def test_the_embedded_recipe_is_used_on_the_spot(
-    train_set: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("STRESSBENCH_HOME", str(tmp_path))
-    path = training.train_embedded("small", Small, first(train_set, 64), CPU, silent)
-    assert path == weights.stored("digits", "small", 0)
-    assert metadata(path)["epochs"] == str(recipes.EMBEDDED_MOST_EPOCHS)
-    assert "accuracy" not in metadata(path)
-
-
-def test_a_model_with_its_own_weights_is_not_trained(train_set: Dataset) -> None:
-    with pytest.raises(UserError, match="weights of its own"):
-        training.train_embedded("drawing", Drawing, train_set, CPU, silent)

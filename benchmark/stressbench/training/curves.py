@@ -47,7 +47,7 @@ def plot(path: Path, epochs: Sequence[Epoch], title: str) -> None:
     measured = [(e.epoch, e.held_out) for e in epochs if e.held_out is not None]
     measured_at = [epoch for epoch, _ in measured]
     with style.context("default"):  # a person's own settings would make another picture of the same numbers
-        figure = Figure(figsize=(10, 6), layout="constrained")
+        figure = Figure(figsize=(10, 6))
         FigureCanvasAgg(figure)
         (loss, accuracy), (ece, rate) = figure.subplots(2, 2, sharex=True)
         loss.plot(at, [e.train_loss for e in epochs], marker=".", label="training, augmented images")
@@ -69,6 +69,7 @@ def plot(path: Path, epochs: Sequence[Epoch], title: str) -> None:
         ece.set_xlabel("epoch")
         rate.set_xlabel("epoch")
         figure.suptitle(title)
+        figure.subplots_adjust(left=0.08, right=0.98, bottom=0.08, top=0.93, wspace=0.22, hspace=0.08)
         picture = io.BytesIO()
         figure.savefig(picture, format="png", dpi=100, metadata={"Software": None})
     with writing(path.parent):

@@ -210,9 +210,10 @@ class _Training:
             torch.cuda.set_rng_state(tensors["random.cuda"], self._device)
 
     def tell(self, seen: int, loss: float | None = None) -> None:
-        """Report where the training stands, `seen` images into an epoch."""
+        """Report where the training stands: `seen` images into an epoch, or at the end of one, with its loss."""
         n, last = len(self._images), self.epochs[-1].held_out if self.epochs else None
-        told = f"epoch {len(self.epochs) + (seen > 0)} of {self._recipe.epochs}"
+        epoch = len(self.epochs) + (seen > 0 or loss is None)
+        told = f"epoch {min(epoch, self._recipe.epochs)} of {self._recipe.epochs}"
         if loss is not None:
             told += f", loss {loss:.3f}"
         if last is not None:
@@ -258,7 +259,7 @@ class _Training:
         return UserError(
             f"training diverged in epoch {len(self.epochs) + 1}: the loss or the weights stopped being finite, or the "
             f"loss was far above that of guessing (recipe {self._recipe.name}, highest learning rate "
-            f"{self._recipe.learning_rate}); give a lower --learning-rate with --fresh, or another --recipe"
+            f"{self._recipe.learning_rate}); give a lower --learning-rate, or another --recipe"
         )
 
 
