@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 import torch
 
-from stressbench import weights
+from conftest import ROOT
+from stressbench import registry, weights
 from stressbench.cli import main
 from stressbench.errors import UserError
 from stressbench.sweep import read
@@ -195,6 +196,15 @@ def test_what_does_not_belong_is_named(text: str, told: str, tmp_path: Path) -> 
         read(file)
     assert told in str(caught.value)
     assert str(file) in str(caught.value)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs").glob("*.toml")), ids=lambda path: path.name)
+def test_the_files_in_the_documentation_are_sweeps(path: Path) -> None:
+    words = read(path).words
+    assert len({str(registry.check_model(model)) for model in words.models}) == 20
+    registry.find("datasets", words.dataset)
+    for suite in words.suites:
+        registry.suite(suite)
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -161,7 +161,7 @@ def test_kills_inside_a_write_lose_no_more_than_the_epoch(
 ) -> None:
     words = ["train", "--model", "untrained", "--epochs", "3"]
     path = weights.stored("digits", "untrained", 0)
-    # Files are written in turn: an epoch's checkpoint and its row of the course, in the end the picture and the weights.
+    # Files are written in turn: an epoch's checkpoint and its course, in the end the picture and the weights.
     for call, goes_on in ((3, ""), (6, "after epoch 1 of 3")):  # in the second checkpoint, then in the weights
         script = KILLED_WHILE_IT_WRITES.format(call=call)
         killed = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True)
@@ -373,14 +373,9 @@ def test_what_cannot_be_trained_is_said_in_a_line(
 
 def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("stressbench.terminal.Screen", Stopping)
-    for words, same_command in (
-        ((), "interrupted: the same command"),
-        (("--fresh",), "the same command without --fresh"),
-    ):
+    for words, told in ((), "interrupted: the same command"), (("--fresh",), "the same command without --fresh"):
         assert train(*QUICK, *words) == 130
-        assert capsys.readouterr().err.endswith(
-            f"bench: interrupted: {same_command} goes on after the last whole epoch\n"
-        )
+        assert capsys.readouterr().err.endswith(f"bench: interrupted: {told} goes on after the last whole epoch\n")
 
 
 def test_the_command_offers_the_recipes_that_there_are() -> None:

@@ -236,6 +236,23 @@ def test_draws_are_drawn_anew_in_each_step(train_set: Dataset) -> None:
     assert len(sums) == 2
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_learns_the_digits_and_goes_on_too(train_set: Dataset, test_set: Dataset) -> None:
+    cuda, kept = torch.device("cuda"), list[training.Snapshot]()
+    recipe = replace(QUICK, epochs=4, learning_rate=0.05)
+
+    def keep(snapshot: training.Snapshot) -> None:
+        kept.append(training.Snapshot({k: v.clone() for k, v in snapshot.tensors.items()}, snapshot.epochs))
+
+    for start in (None, 1):
+        module = training.fresh(Small, 0)
+        begun = None if start is None else kept[start]
+        epochs = training.train(module, train_set, recipe, 0, cuda, silent, test_set, begun, keep)
+        assert epochs[-1].held_out is not None
+        assert epochs[-1].held_out.accuracy > 0.9
+        assert len(epochs) == 4
+
+
 # --- augmentation ---------------------------------------------------------------------------------------------
 
 
