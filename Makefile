@@ -22,7 +22,7 @@ types: $(INSTALLED)
 check: $(INSTALLED)
 	$(BIN)/pytest
 
-bench: $(INSTALLED)  ## speed on this machine: the command line, the stress engines, draws, sizes, attacks
+bench: $(INSTALLED)  ## speed on this machine: the command line, the stress engines, draws, sizes, attacks, training
 	$(BIN)/python tests/bench/bench_startup.py
 	$(BIN)/python tests/bench/bench_corruptions.py
 	$(BIN)/python tests/bench/bench_perturbation.py
@@ -30,6 +30,7 @@ bench: $(INSTALLED)  ## speed on this machine: the command line, the stress engi
 	$(BIN)/python tests/bench/bench_locations.py
 	$(BIN)/python tests/bench/bench_sizes.py
 	$(BIN)/python tests/bench/bench_attacks.py
+	$(BIN)/python tests/bench/bench_training.py
 
 $(INSTALLED): setup.cfg pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "stressbench needs Python 3.11 or newer; name one: make PYTHON=python3.12")'

@@ -373,7 +373,7 @@ def test_what_cannot_be_trained_is_said_in_a_line(
 
 def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("stressbench.terminal.Screen", Stopping)
-    for words, told in ((), "interrupted: the same command"), (("--fresh",), "the same command without --fresh"):
+    for words, told in ((), "the same command"), (("--fresh",), "the same command without --fresh"):
         assert train(*QUICK, *words) == 130
         assert capsys.readouterr().err.endswith(f"bench: interrupted: {told} goes on after the last whole epoch\n")
 
