@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean, stdev
@@ -16,7 +16,9 @@ from stressbench import store
 from stressbench.contracts import Metric
 from stressbench.errors import UserError, did_you_mean
 from stressbench.leaderboard.page import escape
+from stressbench.leaderboard.records import dataset_label
 from stressbench.plan import Words
+from stressbench.record import Record
 from stressbench.session import Finished
 from stressbench.show import ARROW, number
 from stressbench.spec import Spec, slug
@@ -150,9 +152,9 @@ def write(out: Path, name: str, finished: Sequence[Finished]) -> tuple[Path, Pat
     for row in rows:
         if row.draws == most[row.suite, row.model]:
             tables.setdefault(row.suite, []).append(row)
-    parts = [f"# {escape(name)}", *_clean(tables.values())]
+    parts = [f"# {escape(name)}", _images(finished[0].record), *_clean(tables.values())]
     for suite, members in tables.items():
-        parts += [f"## {escape(suite)}", _markdown(members)]
+        parts += [f"## {escape(suite)}", _markdown(members, _audits(finished, suite))]
     page, table = (out / f"{slug(name)}{ending}" for ending in (".md", ".csv"))
     with store.writing(out):
         out.mkdir(parents=True, exist_ok=True)
@@ -165,13 +167,31 @@ def _rows(finished: Sequence[Finished]) -> list[_Row]:
     """All numbers of all records; those of one model and suite side by side."""
     values: dict[tuple[str, str, int, Metric], list[float | None]] = {}
     for one in finished:
-        record = one.record
-        suite = str(Spec(record.suite.name, None, record.suite.options))
+        record, suite = one.record, _suite(one.record)
         for metric in one.plan.suite.metrics:
             curve = {int(size): value for size, value in record.curves.get(metric.name, {}).items()}
             for draws, value in {**curve, record.draws: record.metrics.get(metric.name)}.items():
                 values.setdefault((suite, record.model.spec, draws, metric), []).append(value)
     return [_Row(*key, tuple(several)) for key, several in values.items()]
+
+
+def _suite(record: Record) -> str:
+    return str(Spec(record.suite.name, None, record.suite.options))
+
+
+def _images(record: Record) -> str:
+    """What all of a sweep's records are of."""
+    data = record.dataset
+    return f"{escape(dataset_label(record))}, {data.split} split, {data.n:,} images, {data.fingerprint[:15]}…"
+
+
+def _audits(finished: Sequence[Finished], suite: str) -> dict[str, str]:
+    """What makes models' numbers doubtful, by model; empty where there is nothing."""
+    found: dict[str, dict[str, None]] = {}
+    for record in (one.record for one in finished if _suite(one.record) == suite):
+        for finding in record.findings:
+            found.setdefault(record.model.spec, {})[finding.check] = None
+    return {model: escape(", ".join(checks)) for model, checks in found.items()}
 
 
 def _clean(tables: Iterable[Sequence[_Row]]) -> list[str]:
@@ -181,7 +201,7 @@ def _clean(tables: Iterable[Sequence[_Row]]) -> list[str]:
         rows = [row for row in members if row.metric.name in order]
         if {row.metric.name for row in rows} == _CLEAN.keys():
             rows.sort(key=lambda row: order.index(row.metric.name))
-            return ["## clean images", _markdown([_as_clean(row) for row in rows])]
+            return ["## clean images", _markdown([_as_clean(row) for row in rows], {})]
     return []
 
 
@@ -193,7 +213,7 @@ def _as_clean(row: _Row) -> _Row:
     return replace(row, metric=column, values=values)
 
 
-def _markdown(rows: Sequence[_Row]) -> str:
+def _markdown(rows: Sequence[_Row], audits: Mapping[str, str]) -> str:
     """A line a model; a metric that none has would be a column of dashes, and is left out."""
     known = {row.metric for row in rows if any(value is not None for value in row.values)}
     lines: dict[str, dict[str, str]] = {}
@@ -202,8 +222,10 @@ def _markdown(rows: Sequence[_Row]) -> str:
         line["trainings"] = str(len(row.values))
         if row.metric in known:
             line[f"{row.metric.name} {ARROW[row.metric.better]}"] = number(row.mean, row.metric, row.spread)
+    for model, line in lines.items() if audits else ():
+        line["audit"] = audits.get(model, "no findings")
     frame = pd.DataFrame(list(lines.values()), dtype="object")
-    align = ["left" if column == "model" else "right" for column in frame.columns]
+    align = ["left" if column in ("model", "audit") else "right" for column in frame.columns]
     return frame.to_markdown(index=False, disable_numparse=True, colalign=align)
 
 

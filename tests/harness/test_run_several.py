@@ -249,3 +249,23 @@ def test_findings_are_in_the_record_on_the_terminal_and_checked(
     (path,) = suites.glob("*/record.json")
     with pytest.raises(Exception, match="findings are not what its conditions give"):
         check(load(path), "it")
+
+
+# --- sweeps ---------------------------------------------------------------------------------------------------
+
+
+def test_a_sweeps_page_says_what_is_doubtful(suites: Path, tmp_path: Path) -> None:
+    file = tmp_path / "s.toml"
+    file.write_text('models = ["tiny", "dropped"]\nsuites = ["brightness,doubt=true", "dark"]\nlimit = 12\n')
+    with pytest.raises(SystemExit) as refused:  # a suite that is named must say something about the dataset
+        main(["sweep", str(file), "--out", str(suites)])
+    assert refused.value.code == 2
+    assert not suites.exists()
+    file.write_text('models = ["tiny", "dropped"]\nsuites = ["brightness,doubt=true"]\nlimit = 12\n')
+    with pytest.raises(SystemExit) as done:
+        main(["sweep", str(file), "--out", str(suites)])
+    assert done.value.code == 0
+    header, _, *lines = [line for line in (suites / "s.md").read_text().splitlines() if line.startswith("|")]
+    assert [cell.strip() for cell in header.split("|")[1:-1]] == ["model", "draws", "trainings", "mean_nll ↓", "audit"]
+    assert [line.split("|")[-2].strip() for line in lines] == ["doubt", "doubt"]
+    assert "clean images" not in (suites / "s.md").read_text()  # this suite says nothing about them

@@ -93,6 +93,8 @@ def test_a_sweep_trains_runs_and_says_what_the_records_say(tmp_path: Path, capsy
     (table,) = out.glob("*.csv")
     assert page.read_text() in shown.out
     assert str(page) in shown.out
+    fingerprint = found["tiny"][0]["dataset"]["fingerprint"]
+    assert f"digits, test split, 20 images, {fingerprint[:15]}…" in page.read_text()
     clean, stressed = (cells(page.read_text(), heading) for heading in ("clean images", "corruption,"))
     assert list(clean) == list(stressed) == list(MODELS)
     assert list(clean["tiny"]) == ["model", "draws", "trainings", "NLL ↓", "accuracy ↑", "ECE ↓"]
@@ -144,7 +146,7 @@ def test_what_fails_is_listed_and_the_others_go_on(tmp_path: Path, capsys: pytes
     file.write_text(text)
     assert bench("sweep", file, "--out", out) == 2
     told = capsys.readouterr().err
-    assert "is of another training: its epochs is 2, not 1" in told
+    assert "is of another training: epochs 2, not 1" in told
     (failed,) = json.loads((out / "failures.json").read_text())
     assert (failed["model"], failed["suite"]) == ("untrained (seed 1)", "corruption")
     assert cells((out / "s.md").read_text(), "clean images")["untrained"]["trainings"] == "1"

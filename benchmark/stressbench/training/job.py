@@ -158,14 +158,8 @@ def _standing(
 
 def _difference(found: Mapping[str, str], wanted: Mapping[str, str]) -> str:
     """The first thing in which a file is not what was asked for; empty where it is."""
-    return next(
-        (
-            f"its {key} is {found.get(key, 'unknown')}, not {value}"
-            for key, value in wanted.items()
-            if found.get(key) != value
-        ),
-        "",
-    )
+    others = (key for key, value in wanted.items() if found.get(key) != value)
+    return next((f"{key} {found.get(key, 'unknown')}, not {wanted[key]}" for key in others), "")
 
 
 def _outcome(epochs: Sequence[Epoch], device: torch.device) -> dict[str, str]:
