@@ -170,6 +170,7 @@ class Metric:
     name: str
     unit: Literal["fraction", "nats", "number"]  # fractions are shown to people as percent
     better: Literal["lower", "higher"] | None  # None: it describes, and does not rank
+    bounds: tuple[float, float] | None = None  # what it can be; None: [0, 1] for fractions, [0, ∞) for nats, else any
 
 
 class Suite(ABC):

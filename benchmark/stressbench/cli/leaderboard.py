@@ -1,10 +1,12 @@
-"""`bench leaderboard`: records in, a page of tables out."""
+"""`bench leaderboard`: records in, checked and replayed; pages out."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import click
+
+from stressbench.errors import UserError
 
 _ROOT = click.option(
     "--root",
@@ -13,11 +15,12 @@ _ROOT = click.option(
     show_default=True,
     help="The leaderboard's folder.",
 )
+_MOST_LINES = 20  # findings of one file
 
 
 @click.group()
 def leaderboard() -> None:
-    """Collect records and write the leaderboard's README."""
+    """Collect records, check them, and write the leaderboard's pages."""
 
 
 @leaderboard.command()
@@ -33,9 +36,75 @@ def add(runs: tuple[Path, ...], root: Path, replace: bool) -> None:
 
 
 @leaderboard.command()
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path), metavar="FILE...")
+@click.option(
+    "--base", metavar="COMMIT", help="The records added since this commit, and that nothing else was touched."
+)
+@_ROOT
+def check(files: tuple[Path, ...], base: str | None, root: Path) -> None:
+    """Check records as a pull request's are checked; each finding is a line.
+
+    Give the files, or with --base the commit that the branch started from, as `origin/main`.
+    """
+    from stressbench.leaderboard import changes, records
+    from stressbench.leaderboard import check as checks
+    from stressbench.leaderboard.words import printable
+
+    if bool(files) == (base is not None):
+        raise UserError("nothing says what to check: give record files, or --base with a commit, and not both")
+    added, found = (list(files), []) if base is None else changes.since(base, root)
+    board = records.readable(root)
+    for path in added:
+        found += [(path, fault) for fault in checks.file(path, root, board)]
+    listed: dict[Path, list[str]] = {}
+    for path, fault in found:
+        listed.setdefault(path, []).append(str(fault))
+    for path, lines in listed.items():
+        for line in [*lines[:_MOST_LINES], *([f"and {len(lines) - _MOST_LINES} more"] * (len(lines) > _MOST_LINES))]:
+            click.echo(f"{printable(str(path))}: {printable(line)}")
+    if found:
+        raise UserError(
+            f"{len(found)} finding{'s' * (len(found) > 1)} in {len(listed)} of {len({*added, *listed})} files"
+        )
+    click.echo(f"{len(added)} file{' is' if len(added) == 1 else 's are'} right")
+
+
+@leaderboard.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--conditions", type=click.IntRange(min=1), default=3, show_default=True, help="How many to run again.")
+@click.option("--seed", type=click.IntRange(min=0), help="Chooses the conditions; a new one each time otherwise.")
+@click.option("--weights", multiple=True, type=click.Path(path_type=Path), help="As for `bench run`.")
+@click.option("--dataset", help="The dataset's name for `bench run`, where the record has another.")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Where the data are.")
+@click.option("--batch-size", type=click.IntRange(min=1), help="Images at a time.")
+@click.option("--device", help="cpu or cuda; a GPU where there is one otherwise.")
+@_ROOT
+def replay(file: Path, root: Path, conditions: int, seed: int | None, **means: object) -> None:
+    """Run the first and a random few other conditions of a record again, and compare.
+
+    If all agree, a record of the leaderboard counts as replayed. This runs the model's plugin: only replay models that
+    you would run.
+    """
+    import secrets
+
+    from stressbench.leaderboard import replay as replays
+    from stressbench.terminal import Screen
+
+    chosen = secrets.randbelow(2**31) if seed is None else seed
+    click.echo(f"the conditions are those of --seed {chosen}", err=True)
+    outcome = replays.replay(file, root, conditions, chosen, replays.Means(**means), Screen())  # type: ignore[arg-type]
+    for line in outcome.lines:
+        click.echo(line)
+    if outcome.differing:
+        raise UserError(f"{file} does not hold: {outcome.differing} of {len(outcome.lines)} conditions differ")
+    click.echo(outcome.note or f"{file} holds; it is not in {root}, so there is nothing to mark")
+
+
+@leaderboard.command()
 @_ROOT
 def build(root: Path) -> None:
-    """Write README.md in the leaderboard's folder from its records."""
-    from stressbench.leaderboard import page
+    """Write README.md and index.html in the leaderboard's folder from its records."""
+    from stressbench.leaderboard.build import build as build_pages
 
-    click.echo(page.build(root))
+    for page in build_pages(root):
+        click.echo(page)

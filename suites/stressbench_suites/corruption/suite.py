@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping, Sequence
 from importlib import resources
+from math import inf
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
@@ -46,11 +47,11 @@ class CorruptionSuite(Suite):
     archive = "corruption"
     free_options = frozenset({"corruptions", "severities", "baseline"})
     metrics = (
-        Metric("mCE", "fraction", "lower"),
+        Metric("mCE", "fraction", "lower", bounds=(0, inf)),
         Metric("mean_error", "fraction", "lower"),
-        Metric("mCNLL", "fraction", "lower"),
-        Metric("mCECE", "fraction", "lower"),
-        Metric("relative_mCE", "fraction", "lower"),
+        Metric("mCNLL", "fraction", "lower", bounds=(0, inf)),
+        Metric("mCECE", "fraction", "lower", bounds=(0, inf)),
+        Metric("relative_mCE", "fraction", "lower", bounds=(-inf, inf)),
         Metric("mean_nll", "nats", "lower"),
         Metric("mean_ece", "fraction", "lower"),
         Metric("clean_error", "fraction", "lower"),
@@ -61,8 +62,8 @@ class CorruptionSuite(Suite):
         Metric("error", "fraction", "lower"),
         Metric("nll", "nats", "lower"),
         Metric("ece", "fraction", "lower"),
-        Metric("signed_ece", "fraction", "lower"),
-        Metric("brier", "number", "lower"),
+        Metric("signed_ece", "fraction", "lower", bounds=(-1, 1)),
+        Metric("brier", "number", "lower", bounds=(0, 2)),
     )
 
     def __init__(

@@ -1,0 +1,50 @@
+"""What a branch changed, as git tells it: a result is a new record, the rebuilt pages, and nothing else."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from stressbench.errors import UserError
+from stressbench.leaderboard.check import Fault
+from stressbench.leaderboard.places import GENERATED, RECORDS, REPLAYS
+
+
+def since(base: str, root: Path) -> tuple[list[Path], list[tuple[Path, Fault]]]:
+    """The records that were added since the branch left `base`, and what else was touched that may not be.
+
+    Only what is committed counts. Raises `UserError` where git does not know the folder or the commit.
+    """
+    top = Path(_git(root, "rev-parse", "--show-toplevel").removesuffix("\n"))
+    options = ("--name-status", "--no-renames", "-z", "--end-of-options")
+    changed = _git(root, "diff", *options, f"{base}...HEAD", "--").split("\0")
+    added: list[Path] = []
+    faults: list[tuple[Path, Fault]] = []
+    for status, name in zip(changed[::2], changed[1::2], strict=False):
+        path = top / name
+        inside = path.relative_to(root.resolve()) if path.is_relative_to(root.resolve()) else Path("..")
+        if str(inside) in GENERATED:
+            if status == "D":
+                faults.append((path, Fault("", "is deleted: `bench leaderboard build` writes it")))
+        elif inside.parts[0] == REPLAYS:
+            faults.append((path, Fault("", "is touched: who looks after the leaderboard replays a record")))
+        elif inside.parts[0] != RECORDS or inside.suffix != ".json":
+            faults.append((path, Fault("", "is touched: a result is its record and the rebuilt pages, nothing else")))
+        elif status != "A":
+            done = "deleted" if status == "D" else "changed"
+            faults.append((path, Fault("", f"is {done}: a record that is there stays as it is")))
+        else:
+            added.append(path)
+    return added, faults
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, check=True, timeout=60)
+    except OSError as error:
+        raise UserError(f"git is needed to tell what was changed, and cannot be run: {error.strerror}") from error
+    except subprocess.SubprocessError as error:
+        told = getattr(error, "stderr", None) or str(error).encode()
+        raise UserError(f"git cannot tell what was changed: {told.decode(errors='replace')}") from error
+    return done.stdout.decode(errors="surrogateescape")

@@ -1,0 +1,104 @@
+"""The leaderboard's page: one file that asks no network for anything and runs nobody's script but its own.
+
+The tables are there without JavaScript; `page.js` adds sorting and filtering.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from importlib import resources
+from typing import Any
+from urllib.parse import quote
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from stressbench.contracts import Metric
+from stressbench.leaderboard.curves import chart
+from stressbench.leaderboard.ranking import Entry, Group, Ranked
+from stressbench.show import ARROW, number
+
+_UNITS = {"fraction": "%", "nats": "nats", "number": ""}
+
+
+def render(groups: Sequence[Group]) -> str:
+    """The whole page."""
+    files = resources.files(__package__)
+    style, script, template = (
+        (files / name).read_text(encoding="utf-8") for name in ("page.css", "page.js", "page.html.j2")
+    )
+    # Every value is escaped unless it is marked as markup, as only our own style and script are.
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    entries = [entry for group in groups for entry in group.entries]
+    return environment.from_string(template).render(
+        groups=[_group(i, group) for i, group in enumerate(groups)],
+        suites=sorted({group.suite.name for group in groups}),
+        datasets=sorted({group.dataset for group in groups}),
+        kinds=sorted({entry.kind for entry in entries}),
+        draws=sorted({draws for group in groups for draws in group.draws}),
+        results=len(entries),
+        style=Markup(style),
+        script=Markup(script),
+        # A script or style that got in all the same has another hash and stays dead.
+        policy=f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; img-src data:; "
+        "base-uri 'none'; form-action 'none'",
+    )
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _group(i: int, group: Group) -> dict[str, Any]:
+    columns = [
+        {"name": m.name, "better": m.better, "arrow": ARROW[m.better], "unit": _UNITS[m.unit]} for m in group.metrics
+    ]
+    # A group without stochastic results has one table, which is of any number of draws.
+    views = [None, *group.draws]
+    return {
+        "id": f"group-{i}",
+        "suite": group.suite.name,
+        "dataset": group.dataset,
+        "about": group.about(),
+        "by": group.metrics[0],
+        "columns": columns,
+        "audited": any(entry.record.findings for entry in group.entries),
+        "views": [
+            {"draws": draws, "rows": [_row(group.metrics, ranked, draws) for ranked in group.ranked(draws)]}
+            for draws in views
+        ],
+        "chart": chart(group),
+    }
+
+
+def _row(metrics: Sequence[Metric], ranked: Ranked, draws: int | None) -> dict[str, Any]:
+    entry = ranked.entry
+    record = entry.record
+    return {
+        "rank": ranked.rank,
+        "model": record.model.spec,
+        "link": quote(entry.path.as_posix()),
+        "kind": entry.kind,
+        "draws": record.draws if draws is None or not record.model.stochastic else draws,
+        "cells": [_cell(metric, entry, draws) for metric in metrics],
+        "parameters": record.model.parameters,
+        "audit": ", ".join(dict.fromkeys(finding.check for finding in record.findings)),
+        "replayed": entry.replay.replayed.date().isoformat() if entry.replay else None,
+        "date": record.created.date().isoformat(),
+    }
+
+
+def _cell(metric: Metric, entry: Entry, draws: int | None) -> dict[str, Any]:
+    value, interval = entry.value(metric, draws), entry.interval(metric, draws)
+    return {
+        "value": value,
+        "text": _plain(value, metric),
+        "interval": interval and f"{_plain(interval[0], metric)} – {_plain(interval[1], metric)}",
+    }
+
+
+def _plain(value: float | None, metric: Metric) -> str:
+    """Without the unit, which is the column's."""
+    return number(value, metric).removesuffix(" %")

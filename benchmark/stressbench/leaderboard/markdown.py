@@ -1,0 +1,56 @@
+"""The leaderboard's README: one table for results that compare, best first."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Sequence
+from itertools import groupby
+from urllib.parse import quote
+
+import pandas as pd
+
+from stressbench.leaderboard.ranking import Group
+from stressbench.show import ARROW, number
+
+_LEFT = ("#", "model", "audit", "evidence")
+
+
+def render(groups: Sequence[Group]) -> str:
+    """The whole text, with a final newline."""
+    parts = [
+        "# Leaderboard",
+        "Made from the files in `records/` by `bench leaderboard build`. `index.html` beside it has the same results, "
+        "with sorting, filters, curves over the number of draws, and ranks at equal cost.",
+    ]
+    if not groups:
+        parts.append("No records yet: `bench leaderboard add RUN` puts the first one here.")
+    for (suite, dataset), tables in groupby(groups, key=lambda group: (group.suite.name, group.dataset)):
+        parts.append(f"## {escape(suite)} on {escape(dataset)}")
+        for group in tables:
+            parts += [escape(f"{group.about()}; ranked by {group.metrics[0].name}") + ":", _table(group)]
+    return "\n\n".join(parts) + "\n"
+
+
+def escape(text: str) -> str:
+    """A stranger's words as plain text in Markdown: no markup, no new line, no new cell."""
+    plain = html.escape(" ".join(text.split()), quote=False)
+    return re.sub(r"([\\`*_\[\]|~#!])", r"\\\1", plain)
+
+
+def _table(group: Group) -> str:
+    rows = []
+    for rank, entry in ((ranked.rank, ranked.entry) for ranked in group.ranked()):
+        record = entry.record
+        row = {"#": "–" if rank is None else str(rank)}
+        row["model"] = f"[{escape(record.model.spec)}]({quote(entry.path.as_posix())})"
+        row["draws"] = str(record.draws)
+        for metric in group.metrics:
+            row[f"{metric.name} {ARROW[metric.better]}"] = number(entry.value(metric), metric)
+        if any(other.record.findings for other in group.entries):
+            row["audit"] = escape(", ".join(dict.fromkeys(f.check for f in record.findings))) or "no findings"
+        row["evidence"] = entry.evidence
+        rows.append(row)
+    return pd.DataFrame(rows, columns=list(rows[0]), dtype="object").to_markdown(
+        index=False, disable_numparse=True, colalign=["left" if column in _LEFT else "right" for column in rows[0]]
+    )

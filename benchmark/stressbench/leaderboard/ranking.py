@@ -1,0 +1,142 @@
+"""Which results compare with which, and in what order: the tables that both pages show."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from stressbench.contracts import Metric, Suite
+from stressbench.leaderboard import check, notes
+from stressbench.leaderboard.notes import Note
+from stressbench.leaderboard.places import dataset_label
+from stressbench.leaderboard.records import load_all
+from stressbench.record import Record
+from stressbench.spec import parse
+
+_TIE = 12  # decimal places to which two numbers that are one differ by the order of a sum
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One result."""
+
+    path: Path  # from the leaderboard's folder
+    record: Record
+    replay: Note | None  # None: its numbers are what its author says
+
+    @property
+    def kind(self) -> str:
+        """What kind of model it is: a wrapper by its name, or by whether two passes differ."""
+        spec = parse(self.record.model.spec)
+        if spec.argument is not None:
+            return spec.name
+        return "stochastic" if self.record.model.stochastic else "deterministic"
+
+    @property
+    def evidence(self) -> str:
+        return "self-reported" if self.replay is None else "replayed"
+
+    def value(self, metric: Metric, draws: int | None = None) -> float | None:
+        """A metric of the record, or at a number of draws: where that is not known, None.
+
+        A deterministic model's draws are all the same, so that its numbers are those of any number of draws.
+        """
+        if draws is None or draws == self.record.draws or not self.record.model.stochastic:
+            return self.record.metrics[metric.name]
+        return self.record.curves.get(metric.name, {}).get(str(draws))
+
+    def interval(self, metric: Metric, draws: int | None = None) -> tuple[float, float] | None:
+        """A metric's confidence interval, where the record has one; it is of the record's own number of draws."""
+        intervals: Mapping[str, Any] = getattr(self.record, "intervals", {})
+        if draws is not None and self.record.model.stochastic and draws != self.record.draws:
+            return None
+        low, high = intervals.get(metric.name) or (None, None)
+        return None if low is None or high is None else (low, high)
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """An entry in a table; `rank` is None where the ranking metric is unknown, and shared in a tie."""
+
+    rank: int | None
+    entry: Entry
+
+
+@dataclass(frozen=True)
+class Group:
+    """Results that compare: one suite and its options, on the same images and stressed images."""
+
+    suite: Suite
+    dataset: str
+    entries: Sequence[Entry]
+
+    @property
+    def record(self) -> Record:
+        """One of the records, for what all of them share."""
+        return self.entries[0].record
+
+    @property
+    def metrics(self) -> list[Metric]:
+        """Those of the suite's metrics that any record has; the first ranks. One that none has would be all dashes."""
+        known = [m for m in self.suite.metrics if any(e.value(m) is not None for e in self.entries)]
+        return known or list(self.suite.metrics[:1])
+
+    @property
+    def draws(self) -> list[int]:
+        """The numbers of draws at which stochastic results are compared at equal cost: 1, 2, 5, 10, … and their own."""
+        stochastic = [e.record for e in self.entries if e.record.model.stochastic]
+        curves = {int(size) for record in stochastic for curve in record.curves.values() for size in curve}
+        return sorted({n for n in curves if str(n).rstrip("0") in ("1", "2", "5")} | {r.draws for r in stochastic})
+
+    def ranked(self, draws: int | None = None) -> list[Ranked]:
+        """The entries, best first; at a number of draws, those whose ranking metric is known there."""
+        by = self.metrics[0]
+        entries = [e for e in self.entries if draws is None or e.value(by, draws) is not None]
+        sign = 1 if by.better == "lower" else -1
+        scores = pd.Series([e.value(by, draws) for e in entries], dtype="float64").round(_TIE) * sign
+        ranks = scores.rank(method="min", na_option="keep")
+        order = sorted(range(len(entries)), key=lambda i: (pd.isna(ranks[i]), ranks[i], str(entries[i].path)))
+        return [Ranked(None if pd.isna(ranks[i]) else int(ranks[i]), entries[i]) for i in order]
+
+    def about(self) -> str:
+        """What sets it apart from other groups of its suite and dataset."""
+        data, suite = self.record.dataset, self.record.suite
+        parts = [f"{data.n:,} images", f"{len(self.record.conditions)} conditions", f"{data.stress} stress"]
+        if data.stress_verified is False:
+            parts.append("of files that are not the published ones")
+        parts += [f"{key}={value}" for key, value in sorted(check.decisive(self.record, self.suite).items())]
+        if suite.baseline is not None:
+            parts.append(f"normalised by {suite.baseline.model} ({suite.baseline.source})")
+        return ", ".join([*parts, f"content {data.fingerprint.removeprefix('sha256:')[:8]}"])
+
+
+def groups(root: Path) -> Iterator[Group]:
+    """All results of a leaderboard, those that compare together; most images first in a suite and dataset.
+
+    Raises `UserError` for a file that is not a faultless record.
+    """
+    entries = [Entry(path, record, notes.read(root, path)) for path, record in load_all(root).items()]
+    for key, members in groupby(sorted(entries, key=_comparable), key=_comparable):
+        listed = list(members)
+        yield Group(check.standard(listed[0].record), key[1], listed)
+
+
+def _comparable(entry: Entry) -> tuple[str, str, int, str, str]:
+    """Results with other stress, other conditions or another baseline are ranked apart."""
+    suite, data = entry.record.suite, entry.record.dataset
+    shared = {
+        "fingerprint": data.fingerprint,
+        "verified": data.stress_verified,
+        "options": check.decisive(entry.record, check.standard(entry.record)),
+        "conditions": sorted(json.dumps(row.condition, sort_keys=True) for row in entry.record.conditions),
+        "baseline": None if suite.baseline is None else suite.baseline.model_dump(mode="json"),
+    }
+    digest = hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()
+    return suite.name, dataset_label(entry.record), -data.n, data.stress, digest

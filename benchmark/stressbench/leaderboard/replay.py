@@ -1,0 +1,164 @@
+"""A record's word against this machine: a random few of its conditions are run again and compared."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from torch import nn
+
+from stressbench import __version__, models, plan, registry
+from stressbench import record as records
+from stressbench.contracts import Metric
+from stressbench.datasets.resident import Resident
+from stressbench.errors import UserError
+from stressbench.leaderboard import check, notes
+from stressbench.leaderboard.notes import Note
+from stressbench.leaderboard.places import RECORDS, result
+from stressbench.leaderboard.records import readable, require_faultless
+from stressbench.plan import Plan, Words
+from stressbench.predict import Precision
+from stressbench.record import Record
+from stressbench.runner import Run, describe
+from stressbench.terminal import Screen
+
+# How far a number may be from the record's, between devices, libraries and batch sizes. Rounding moves a network's
+# outputs by some 1e-5 of their size in float32, and by some 1e-2 in bfloat16, whose numbers have eight bits; an attack
+# that climbs along them ends a little further away. A fraction counts images, and one at the edge between two classes,
+# or two calibration bins, may fall to the other side.
+_SMOOTH: dict[Precision, float] = {"float32": 1e-3, "bfloat16": 2e-2}  # of the value, or of 1 if that is more
+_FRACTION: dict[Precision, float] = {"float32": 5e-3, "bfloat16": 2e-2}  # or `_AT_THE_EDGE` images, if that is more
+_AT_THE_EDGE = 2
+
+
+@dataclass(frozen=True)
+class Means:
+    """What a replay needs and a record does not hold."""
+
+    weights: Sequence[Path] = ()
+    dataset: str | None = None  # the name that the dataset is registered by, where the record calls it otherwise
+    data_dir: Path | None = None
+    batch_size: int | None = None
+    device: str | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of it: a line for each condition, how many of them differ, and the note if it was written."""
+
+    lines: list[str]
+    differing: int
+    note: Path | None
+
+
+def replay(path: Path, root: Path, count: int, seed: int, means: Means, screen: Screen) -> Outcome:
+    """Run a record's first condition and `count` others again, and note it beside the record if all agree.
+
+    The first is there because suites may measure others against it. Only a record of the leaderboard gets a note.
+
+    Raises `UserError` for a record with faults, and where images or weights are not those of the record.
+    """
+    record = records.load(path)
+    others = [other for other in readable(root).values() if result(other) != result(record)]
+    require_faultless(path, check.faults(record, others))
+    planned = _plan(record, means)
+    first, *rest = planned.conditions
+    chosen = random.Random(seed).sample(rest, min(count, len(rest)))
+    planned = replace(planned, conditions=[first, *(condition for condition in rest if condition in chosen)])
+    again = _run(record, planned, screen)
+    lines, differing, differences = _compare(planned, record, again)
+    whole = path.resolve()
+    if differing or not whole.is_relative_to(root.resolve() / RECORDS):
+        return Outcome(lines, differing, None)
+    note = Note(
+        record=notes.digest(path),
+        replayed=datetime.now(UTC).replace(microsecond=0),
+        stressbench=__version__,
+        device=again.environment.device,
+        seed=seed,
+        conditions=[dict(condition) for condition in planned.conditions],
+        differences=differences,
+    )
+    return Outcome(lines, 0, notes.write(root, whole.relative_to(root.resolve()), note))
+
+
+def allowed(metric: Metric, value: float, n: int, precision: Precision) -> float:
+    """How far a replayed metric of n images may be from a record's value, in the metric's unit."""
+    if metric.unit == "fraction":
+        return max(_FRACTION[precision], _AT_THE_EDGE / n)
+    return _SMOOTH[precision] * max(1.0, abs(value))
+
+
+def _plan(record: Record, means: Means) -> Plan:
+    """The run that a record is of; the suite's free options chose what of it is kept, and are left out."""
+    data, name = record.dataset, means.dataset or record.dataset.name
+    dataset = registry.dataset(name, "test", means.data_dir, data.name if name != data.name else None)
+    words = Words(
+        suites=(f"{record.suite.distribution}/{record.suite.name}",),
+        models=(record.model.spec,),
+        dataset=name,
+        suite_options=check.decisive(record, check.standard(record)),
+        stress=data.stress,
+        weights=means.weights,
+        draws=record.draws if record.model.stochastic else None,
+        limit=data.n,
+        batch_size=means.batch_size,
+        seed=record.seed,
+        precision="bfloat16" if record.precision == "bfloat16" else "float32",
+        device=means.device,
+    )
+    asked = plan.make(words, dataset)
+    for failure in asked.failures:
+        raise failure.error
+    return asked.plans[0]
+
+
+def _run(record: Record, planned: Plan, screen: Screen) -> Record:
+    images = Resident(planned.dataset, planned.n, planned.device)
+    if images.fingerprint != record.dataset.fingerprint:
+        raise UserError(
+            f"these are other images than the record's: {images.fingerprint}, and not {record.dataset.fingerprint}; "
+            "give the record's with --data-dir"
+        )
+    ready = models.ready(planned.model, planned.dataset, planned.weights, _no_training)
+    if ready.entry.distribution != record.model.distribution:
+        raise UserError(f"{ready.entry} is not the record's, which is of {record.model.distribution}: install that")
+    if ready.checksum != record.model.weights_checksum:
+        raise UserError(
+            f"these are other weights than the record's: {ready.checksum}, and not {record.model.weights_checksum}; "
+            "give the record's with --weights"
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        return Run(planned, ready, images, Path(folder))(fresh=True, screen=screen)
+
+
+def _no_training(spec: str, seed: int, build: Callable[[], nn.Module]) -> None:
+    raise UserError(f"{spec} (seed {seed}) has no weights here: give the record's with --weights")
+
+
+def _compare(planned: Plan, record: Record, again: Record) -> tuple[list[str], int, dict[str, float]]:
+    """A line a condition, how many of them differ, and each metric's largest difference."""
+    lines: list[str] = []
+    differing = 0
+    metrics = planned.suite.row_metrics
+    largest = {metric.name: 0.0 for metric in metrics}
+    told = {frozenset(row.condition.items()): row.metrics for row in record.conditions}
+    for condition, row in zip(planned.conditions, again.conditions, strict=True):
+        faults = []
+        theirs = told[frozenset(condition.items())]
+        for metric in metrics:
+            was, now = theirs[metric.name], row.metrics[metric.name]
+            if was is not None and now is not None:
+                apart, most = abs(now - was), allowed(metric, was, row.n, planned.precision)
+                largest[metric.name] = max(largest[metric.name], apart)
+                if apart > most:
+                    faults.append(f"{metric.name} is {was:.6g} in the record and {now:.6g} here, over {most:.2g} apart")
+            elif was != now:
+                faults.append(f"{metric.name} is {was} in the record and {now} here")
+        differing += bool(faults)
+        lines.append(f"{describe(condition)}: {'; '.join(faults) or 'agrees'}")
+    return lines, differing, largest

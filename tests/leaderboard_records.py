@@ -1,0 +1,98 @@
+"""Records for the leaderboard's tests: consistent ones, as a run would leave them, and what to change in them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stressbench import registry
+
+ENVIRONMENT = {
+    "stressbench": "0.1.0", "commit": None, "python": "3.11.7", "packages": {"torch": "2.9.0"},
+    "platform": "Linux x86_64", "device": "x86_64",
+}  # fmt: skip
+
+
+def fields(
+    spec: str = "tiny", error: float = 0.2, curve: Mapping[int, float] | None = None, **changes: Any
+) -> dict[str, Any]:
+    """A faultless record of the corruption suite whose every cell has this error; `changes` go into its parts.
+
+    With `curve`, a number of draws → the error there; the last is the record's own.
+    """
+    suite = registry.suite("corruption")
+    conditions = suite.conditions()
+    generator = np.random.default_rng(0)
+    nll = generator.uniform(0.5, 2, len(conditions))
+    if curve:
+        error = list(curve.values())[-1]
+        changes = {"draws": list(curve)[-1], **changes, "model": {"stochastic": True, **changes.get("model", {})}}
+
+    def rows(error: float) -> list[dict[str, float | None]]:
+        return [
+            {"error": error, "nll": float(loss), "ece": 0.125, "signed_ece": 0.1, "brier": 0.3} for loss in nll
+        ]  # fmt: skip
+
+    def curves(metrics: Mapping[int, Mapping[str, float | None]]) -> dict[str, dict[str, float | None]]:
+        names = next(iter(metrics.values()), {})
+        return {name: {str(size): metrics[size][name] for size in metrics} for name in names}
+
+    by_size = {size: rows(value) for size, value in (curve or {}).items()}
+    result: dict[str, Any] = {
+        "schema_version": 2,
+        "created": "2026-01-02T03:04:05Z",
+        "suite": {
+            "name": suite.name, "version": suite.version, "distribution": "stressbench",
+            "distribution_version": "0.1.0", "options": {}, "baseline": None,
+        },
+        "dataset": {
+            "name": "squares", "split": "test", "n": 1000, "fingerprint": "sha256:" + "a" * 64, "altered": False,
+            "stress": "generated", "stress_verified": None,
+        },
+        "model": {
+            "spec": spec, "distribution": "tiny-models", "version": "1.0", "parameters": 12, "stochastic": False,
+            "weights_checksum": "sha256:" + "b" * 64, "weights_source": "the plugin's own",
+        },
+        "draws": 1, "seed": 0, "precision": "float32", "batch_size": 100, "device": "cpu",
+        "environment": ENVIRONMENT, "timing": {"seconds": 1.5, "images_per_second": 100.0},
+        "metrics": suite.aggregate(conditions, rows(error), None),
+        "curves": curves({size: suite.aggregate(conditions, values, None) for size, values in by_size.items()}),
+        "findings": [],
+    }  # fmt: skip
+    for name, value in changes.items():
+        result[name] = {**result[name], **value} if isinstance(value, dict) else value
+    result["conditions"] = [
+        {
+            "condition": dict(condition),
+            "n": result["dataset"]["n"],
+            "metrics": row,
+            "curves": curves({size: values[i] for size, values in by_size.items()}),
+        }
+        for i, (condition, row) in enumerate(zip(conditions, rows(error), strict=True))
+    ]
+    return result
+
+
+def put(record: Mapping[str, Any], path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record))
+    return path
+
+
+def write(path: Path, spec: str = "tiny", error: float = 0.2, **changes: Any) -> Path:
+    """The file of a record as `fields` makes it."""
+    return put(fields(spec, error, **changes), path)
+
+
+def changed(record: dict[str, Any], where: Sequence[str | int], value: Any) -> dict[str, Any]:
+    """A copy of a record with one field, deep inside, set to a value."""
+    copy: dict[str, Any] = json.loads(json.dumps(record))
+    inner: Any = copy
+    for step in where[:-1]:
+        inner = inner[step]
+    inner[where[-1]] = value
+    return copy
