@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Sequence
 from importlib import resources
 from typing import Any
@@ -79,6 +80,7 @@ def _row(metrics: Sequence[Metric], ranked: Ranked, draws: int | None) -> dict[s
     return {
         "rank": ranked.rank,
         "model": record.model.spec,
+        "parts": re.split(r"(?<=[:,+/])", record.model.spec),  # where a long one may be broken
         "link": quote(entry.path.as_posix()),
         "kind": entry.kind,
         "draws": record.draws if draws is None or not record.model.stochastic else draws,

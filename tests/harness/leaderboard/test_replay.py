@@ -1,0 +1,165 @@
+"""`bench leaderboard replay`: a record's conditions are really run again, and what agrees is marked."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from leaderboard_records import changed
+from stressbench import registry
+from stressbench.cli import main
+from stressbench.contracts import Metric
+from stressbench.leaderboard import notes, ranking
+from stressbench.leaderboard.replay import allowed
+
+LIMIT = 12
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """Whole records of small runs on the embedded set: a deterministic model, and one with draws and a curve."""
+    out = tmp_path_factory.mktemp("runs")
+    words = ["run", "--model", "tiny,width=4", "--model", "dropped", "--sizes", "1,3", "--limit", LIMIT, "--seed", 5]
+    with pytest.raises(SystemExit) as done:
+        main([*map(str, words), "--out", str(out)])
+    assert done.value.code == 0
+    records = [json.loads(path.read_text()) for path in out.glob("*/record.json")]
+    return {record["model"]["spec"].split(",")[0]: record for record in records}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "leaderboard"
+
+
+def add(record: dict[str, Any], root: Path) -> Path:
+    """Put a record on the leaderboard; returns its file."""
+    source = root.parent / "record.json"
+    source.write_text(json.dumps(record))
+    with pytest.raises(SystemExit) as done:
+        main(["leaderboard", "add", "--root", str(root), str(source)])
+    assert done.value.code == 0
+    (path,) = (root / "records").rglob("*.json")
+    return path
+
+
+def replay(path: Path, root: Path, *arguments: object) -> int:
+    with pytest.raises(SystemExit) as done:
+        main(["leaderboard", "replay", str(path), "--root", str(root), *map(str, arguments)])
+    assert isinstance(done.value.code, int)
+    return done.value.code
+
+
+def forged(record: dict[str, Any], by: float) -> dict[str, Any]:
+    """The same record with every stressed error lower, and all that follows from it: no check can find that."""
+    copy: dict[str, Any] = {**json.loads(json.dumps(record)), "curves": {}}
+    copy["conditions"] = [{**row, "curves": {}} for row in copy["conditions"]]
+    for row in copy["conditions"][1:]:
+        row["metrics"]["error"] = max(0.0, row["metrics"]["error"] - by)
+    conditions, rows = zip(*((row["condition"], row["metrics"]) for row in copy["conditions"]), strict=True)
+    copy["metrics"] = registry.suite("corruption").aggregate(conditions, rows, None)
+    return copy
+
+
+@pytest.mark.parametrize("model", ["tiny", "dropped"])
+def test_a_record_that_holds_is_marked_until_it_is_changed(
+    model: str, made: dict[str, dict[str, Any]], root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = add(made[model], root)
+    (before,) = (group.entries[0].evidence for group in ranking.groups(root))
+    assert before == "self-reported"
+    capsys.readouterr()
+    assert replay(path, root, "--conditions", 3, "--seed", 1, "--batch-size", 5) == 0
+    shown = capsys.readouterr()
+    note = root / "replays" / path.relative_to(root / "records")
+    *agreed, last = shown.out.splitlines()
+    assert len(agreed) == 4  # the clean images, and three
+    assert agreed[0] == "none, severity 0: agrees"
+    assert all(line.endswith(": agrees") for line in agreed)
+    assert last == str(note)
+    assert "--seed 1" in shown.err
+    (after,) = (group.entries[0] for group in ranking.groups(root))
+    assert after.evidence == "replayed"
+    assert after.replay is not None
+    assert after.replay.record == notes.digest(path)
+    assert len(after.replay.conditions) == 4
+    assert max(after.replay.differences.values()) < 1e-3
+    # Other bytes are another record, even if they say the same.
+    path.write_text(json.dumps(json.loads(path.read_text())))
+    (changed_since,) = (group.entries[0].evidence for group in ranking.groups(root))
+    assert changed_since == "self-reported"
+
+
+def test_the_seed_chooses_the_conditions(
+    made: dict[str, dict[str, Any]], root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = add(made["tiny"], root)
+    chosen = []
+    for seed in (1, 1, 2):
+        capsys.readouterr()
+        assert replay(path, root, "--seed", seed) == 0
+        chosen.append(capsys.readouterr().out)
+    assert chosen[0] == chosen[1] != chosen[2]
+
+
+def test_forged_numbers_do_not_hold(
+    made: dict[str, dict[str, Any]], root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = add(forged(made["tiny"], 0.25), root)
+    assert replay(path, root, "--conditions", 2, "--seed", 0) == 2
+    shown = capsys.readouterr()
+    lines = [line for line in shown.out.splitlines() if "error is" in line]
+    assert len(lines) == 2
+    assert "in the record and" in lines[0]
+    assert shown.err.splitlines()[-1] == f"bench: {path} does not hold: 2 of 3 conditions differ"
+    assert not (root / "replays").exists()
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "words"),
+    [
+        (("model", "weights_checksum"), "sha256:" + "0" * 64, "these are other weights than the record's"),
+        (("model", "distribution"), "somebody-else", "is not the record's, which is of somebody-else"),
+        (("metrics", "mean_error"), 0.0, "curves.mean_error: ends in"),
+    ],
+)
+def test_a_record_of_something_else_is_refused_before_anything_runs(
+    where: tuple[str, str], value: Any, words: str, made: dict[str, dict[str, Any]], root: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    path = root.parent / "record.json"
+    path.write_text(json.dumps(changed(made["tiny"], where, value)))
+    assert replay(path, root) == 2
+    assert words in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_record_that_is_not_on_the_leaderboard_is_compared_and_not_marked(
+    made: dict[str, dict[str, Any]], root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = root.parent / "record.json"
+    path.write_text(json.dumps(made["tiny"]))
+    assert replay(path, root, "--conditions", 1) == 0
+    assert "there is nothing to mark" in capsys.readouterr().out
+    assert not root.exists()
+
+
+def test_a_faulty_note_stops_the_building(made: dict[str, dict[str, Any]], root: Path) -> None:
+    path = add(made["tiny"], root)
+    note = root / "replays" / path.relative_to(root / "records")
+    note.parent.mkdir(parents=True)
+    for content in ("{}", "[" * 10_000, " " * (2 << 20)):
+        note.write_text(content)
+        with pytest.raises(Exception, match="delete it"):
+            list(ranking.groups(root))
+
+
+def test_the_tolerances_are_what_they_are_said_to_be() -> None:
+    fraction, nats = Metric("error", "fraction", "lower"), Metric("nll", "nats", "lower")
+    assert allowed(fraction, 0.3, 10_000, "float32") == 0.005
+    assert allowed(fraction, 0.3, 100, "float32") == 0.02  # two images
+    assert allowed(nats, 0.5, 100, "float32") == 0.001
+    assert allowed(nats, 4.0, 100, "float32") == 0.004
+    assert allowed(nats, 4.0, 100, "bfloat16") == 0.08
