@@ -36,9 +36,11 @@ def add(runs: tuple[Path, ...], root: Path, replace: bool) -> None:
 
 
 @leaderboard.command()
-@click.argument("files", nargs=-1, type=click.Path(path_type=Path), metavar="FILE...")
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path), metavar="[FILE]...")
 @click.option(
-    "--base", metavar="COMMIT", help="The records added since this commit, and that nothing else was touched."
+    "--base",
+    metavar="COMMIT",
+    help="Check the records that were added since this commit, and that nothing else was touched.",
 )
 @_ROOT
 def check(files: tuple[Path, ...], base: str | None, root: Path) -> None:
