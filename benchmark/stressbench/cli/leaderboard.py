@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -57,7 +58,7 @@ def check(files: tuple[Path, ...], base: str | None, root: Path) -> None:
     added, found = (list(files), []) if base is None else changes.since(base, root)
     board = records.readable(root)
     for path in added:
-        found += [(path, fault) for fault in checks.file(path, root, board)]
+        found += [(path, fault) for fault in checks.file(path, root, board, datetime.now(UTC))]
     listed: dict[Path, list[str]] = {}
     for path, fault in found:
         listed.setdefault(path, []).append(str(fault))

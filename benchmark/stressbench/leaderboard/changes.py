@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -21,8 +22,9 @@ def since(base: str, root: Path) -> tuple[list[Path], list[tuple[Path, Fault]]]:
     added: list[Path] = []
     faults: list[tuple[Path, Fault]] = []
     for status, name in zip(changed[::2], changed[1::2], strict=False):
-        path = top / name
-        inside = path.relative_to(root.resolve()) if path.is_relative_to(root.resolve()) else Path("..")
+        whole = top / name
+        inside = whole.relative_to(root.resolve()) if whole.is_relative_to(root.resolve()) else Path("..")
+        path = Path(os.path.relpath(whole))
         if str(inside) in GENERATED:
             if status == "D":
                 faults.append((path, Fault("", "is deleted: `bench leaderboard build` writes it")))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple, get_args
 
@@ -47,8 +47,11 @@ class Fault(NamedTuple):
         return f"{self.field}: {self.message}" if self.field else self.message
 
 
-def file(path: Path, root: Path, board: Mapping[Path, Record]) -> list[Fault]:
-    """All that is wrong with a file of the leaderboard in `root`, whose records, this one or not, are `board`."""
+def file(path: Path, root: Path, board: Mapping[Path, Record], now: datetime | None = None) -> list[Fault]:
+    """All that is wrong with a file of the leaderboard in `root`, whose records, this one or not, are `board`.
+
+    Its date is compared with `now` where that is given; the pages are built from the records alone, without a clock.
+    """
     inside = _inside(path, root)
     if inside is None or inside.parts[0] != RECORDS:
         return [Fault("", f"is not in {root / RECORDS}: `bench leaderboard add` puts a record in its place")]
@@ -61,7 +64,7 @@ def file(path: Path, root: Path, board: Mapping[Path, Record]) -> list[Fault]:
     found = faults(record, [other for where, other in board.items() if where != inside])
     if inside not in places(record):
         found.append(Fault("", f"belongs in {root / places(record)[0]}"))
-    if record.created.tzinfo is not None and record.created > datetime.now(UTC) + _CLOCKS:
+    if now is not None and record.created.tzinfo is not None and record.created > now + _CLOCKS:
         found.append(Fault("created", f"is {record.created.isoformat()}, which is still to come"))
     return found
 

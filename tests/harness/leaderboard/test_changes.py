@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -76,7 +77,7 @@ def test_a_new_record_is_checked(repository: Path, check: Check) -> None:
     put(changed(fields(), ("metrics", "mean_error"), 0.1), new(repository))
     code, lines = check()
     assert code == 2
-    assert lines == [f"{new(repository)}: metrics.mean_error: is 0.1, its conditions give 0.2"]
+    assert lines == [f"{os.path.relpath(new(repository))}: metrics.mean_error: is 0.1, its conditions give 0.2"]
 
 
 @pytest.mark.parametrize(
