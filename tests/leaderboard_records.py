@@ -54,7 +54,9 @@ def fields(
             "stress": "generated", "stress_verified": None,
         },
         "model": {
-            "spec": spec, "distribution": "tiny-models", "version": "1.0", "parameters": 12, "stochastic": False,
+            "spec": spec, "distribution": "tiny-models", "version": "1.0",
+            "plugins": [{"name": "tiny", "distribution": "tiny-models", "version": "1.0"}],
+            "parameters": 12, "stochastic": False,
             "weights_checksum": "sha256:" + "b" * 64, "weights_source": "the plugin's own",
         },
         "draws": 1, "seed": 0, "precision": "float32", "batch_size": 100, "device": "cpu",

@@ -53,7 +53,9 @@ def _conditions(suite: Suite, rows: Sequence[Row]) -> Table:
     grouped = len(rows) > _MOST_ROWS
     fields = list(rows[0].condition)
     table.add_column(f"{fields[0]}, mean over {', '.join(fields[1:])}" if grouped else ", ".join(fields))
-    for metric in suite.row_metrics:
+    # What only describes a condition is in the record, and would make the table too wide.
+    shown = [metric for metric in suite.row_metrics if metric.better is not None]
+    for metric in shown:
         table.add_column(metric.name, justify="right")
     lines: dict[str, list[Row]] = {}
     for row in rows:
@@ -61,7 +63,7 @@ def _conditions(suite: Suite, rows: Sequence[Row]) -> Table:
         lines.setdefault(name, []).append(row)
     for name, members in lines.items():
         cells = []
-        for metric in suite.row_metrics:
+        for metric in shown:
             values = [row.metrics.get(metric.name) for row in members]
             known = [value for value in values if value is not None]
             cells.append(number(sum(known) / len(known) if len(known) == len(values) else None, metric))

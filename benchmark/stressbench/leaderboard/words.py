@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from stressbench.record import Record
 
 # Letters without accents, because other alphabets have letters that look the same.
-_NAME = re.compile(r"[A-Za-z0-9(][A-Za-z0-9._+=,:()/-]*")
+_NAME = re.compile(r"[A-Za-z0-9(][A-Za-z0-9._+=,:()/@-]*")
 _BARE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _TEXT = re.compile(r"[^<>|`\\]+")
 _LEADING_AWAY = re.compile(r"\.\.|//|www\.", re.IGNORECASE)
@@ -40,8 +40,12 @@ def strange(record: Record) -> Iterator[tuple[str, str]]:
         **{f"suite.options.{i}": key for i, key in enumerate(suite.options)},
         **{f"environment.packages.{i}": key for i, key in enumerate(environment.packages)},
     }
+    for i, plugin in enumerate(model.plugins):
+        bare[f"model.plugins.{i}.distribution"] = plugin.distribution
+        bare[f"model.plugins.{i}.version"] = plugin.version
     names = {
         "model.spec": model.spec,
+        **{f"model.plugins.{i}.name": plugin.name for i, plugin in enumerate(model.plugins)},
         **{f"suite.options.{i}": value for i, value in enumerate(suite.options.values())},
         **{f"environment.packages.{i}": value for i, value in enumerate(environment.packages.values())},
     }
@@ -55,7 +59,7 @@ def strange(record: Record) -> Iterator[tuple[str, str]]:
         texts["suite.baseline.source"] = suite.baseline.source
     for kind, fields, allowed in (
         (_BARE, bare, "letters, digits and . _ + -"),
-        (_NAME, names, "letters, digits and . _ + - = , : ( ) /, no link and no way out of a folder"),
+        (_NAME, names, "letters, digits and . _ + - = , : ( ) / @, no link and no way out of a folder"),
         (_TEXT, texts, "printable text without < > | ` \\ and links"),
     ):
         for field, value in fields.items():

@@ -50,6 +50,13 @@ class AdversarialSuite(Suite):
         Metric("asr", "fraction", "lower"),
         Metric("nll", "nats", "lower"),
         Metric("ece", "fraction", "lower"),
+        # What the audit reads: images in the row, those of them that were right before, the accuracy of guessing, those
+        # that only the attack took for fooled, and what was wrong with the gradients.
+        Metric("images", "number", None),
+        Metric("attackable", "number", None),
+        Metric("chance", "fraction", None),
+        Metric("unconfirmed", "fraction", None),
+        *(Metric(share, "fraction", None) for share in SHARES),
     )
 
     def __init__(
@@ -185,11 +192,7 @@ class AdversarialSuite(Suite):
         ]
 
     def _row(self, attack: str, table: pd.DataFrame, before: pd.Series[bool]) -> Metrics:
-        """`before` says by index whether an image was right on the clean input.
-
-        Beside the metrics: how many images the row is of, how many of these were right before, chance, how many of
-        those that the attack took for fooled the judge got right, and what the attack saw of its gradients.
-        """
+        """`before` says by index whether an image was right on the clean input."""
         if "attacked" in table:
             table = table[table["attacked"]]
         correct = table["correct"].to_numpy(dtype=bool, copy=True)

@@ -7,6 +7,8 @@ tolerability is here too: how far a wrapper that disturbs a network moves its ac
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from math import inf
 from statistics import fmean
 from typing import TYPE_CHECKING
 
@@ -31,12 +33,12 @@ SEVERITIES = (1, 3, 5)
 _ROW_METRICS = (
     Metric("aurc", "fraction", "lower"),
     Metric("auroc_error", "fraction", "higher"),
-    Metric("corr_entropy_loss", "number", "higher"),
-    Metric("corr_variance_loss", "number", "higher"),
-    Metric("corr_mutual_information_loss", "number", "higher"),
-    Metric("corr_one_minus_confidence_loss", "number", "higher"),
-    Metric("accuracy_moved", "fraction", "higher"),
-    Metric("nll_moved", "nats", "lower"),
+    Metric("corr_entropy_loss", "number", "higher", bounds=(-1, 1)),
+    Metric("corr_variance_loss", "number", "higher", bounds=(-1, 1)),
+    Metric("corr_mutual_information_loss", "number", "higher", bounds=(-1, 1)),
+    Metric("corr_one_minus_confidence_loss", "number", "higher", bounds=(-1, 1)),
+    Metric("accuracy_moved", "fraction", "higher", bounds=(-1, 1)),
+    Metric("nll_moved", "nats", "lower", bounds=(-inf, inf)),
 )
 
 
@@ -48,7 +50,7 @@ class UncertaintySuite(Suite):
     benchmark = "cifar100"
     archive = "corruption"
     free_options = frozenset({"corruptions", "severities"})
-    metrics = tuple(Metric(f"{where}_{m.name}", m.unit, m.better) for where in ("mean", "clean") for m in _ROW_METRICS)
+    metrics = tuple(replace(m, name=f"{where}_{m.name}") for where in ("mean", "clean") for m in _ROW_METRICS)
     row_metrics = (Metric("accuracy", "fraction", "higher"), Metric("nll", "nats", "lower"), *_ROW_METRICS)
 
     def __init__(self, corruptions: tuple[str, ...] = CORRUPTIONS, severities: tuple[int, ...] = SEVERITIES) -> None:
