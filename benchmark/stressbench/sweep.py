@@ -15,8 +15,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from stressbench import store
 from stressbench.contracts import Metric
 from stressbench.errors import UserError, did_you_mean
-from stressbench.leaderboard.page import escape
-from stressbench.leaderboard.records import dataset_label
+from stressbench.leaderboard.markdown import escape
+from stressbench.leaderboard.places import dataset_label
 from stressbench.plan import Words
 from stressbench.record import Record
 from stressbench.session import Finished

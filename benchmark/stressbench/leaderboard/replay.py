@@ -11,7 +11,7 @@ from pathlib import Path
 
 from torch import nn
 
-from stressbench import __version__, models, plan, registry
+from stressbench import __version__, models, plan, registry, weights
 from stressbench import record as records
 from stressbench.contracts import Metric
 from stressbench.datasets.resident import Resident
@@ -124,7 +124,14 @@ def _run(record: Record, planned: Plan, screen: Screen) -> Record:
             f"these are other images than the record's: {images.fingerprint}, and not {record.dataset.fingerprint}; "
             "give the record's with --data-dir"
         )
-    ready = models.ready(planned.model, planned.dataset, planned.weights, _no_training)
+
+    def stored(spec: str, seed: int, build: Callable[[], nn.Module]) -> Path:
+        path = weights.stored(planned.dataset.name, registry.pinned(spec), seed)
+        if not path.exists():
+            raise UserError(f"{models.named(spec, seed)} has no weights here: give the record's with --weights")
+        return path
+
+    ready = models.ready(planned.model, planned.dataset, planned.weights, stored)
     if ready.entry.distribution != record.model.distribution:
         raise UserError(f"{ready.entry} is not the record's, which is of {record.model.distribution}: install that")
     if ready.checksum != record.model.weights_checksum:
@@ -134,10 +141,6 @@ def _run(record: Record, planned: Plan, screen: Screen) -> Record:
         )
     with tempfile.TemporaryDirectory() as folder:
         return Run(planned, ready, images, Path(folder))(fresh=True, screen=screen)
-
-
-def _no_training(spec: str, seed: int, build: Callable[[], nn.Module]) -> None:
-    raise UserError(f"{spec} (seed {seed}) has no weights here: give the record's with --weights")
 
 
 def _compare(planned: Plan, record: Record, again: Record) -> tuple[list[str], int, dict[str, float]]:
