@@ -1,4 +1,4 @@
-"""A record as a table for a person, on a terminal."""
+"""A record for a person on a terminal, for a paper and for a spreadsheet."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from stressbench import tabular
 from stressbench.contracts import Metric, Suite
 from stressbench.record import Record, Row
+from stressbench.tabular import escape
 
 ARROW = {"lower": "↓", "higher": "↑", None: ""}  # which way is better
 
@@ -30,10 +32,7 @@ def number(value: float | None, metric: Metric, spread: float | None = None) -> 
 def result(suite: Suite, record: Record, folder: Path) -> None:
     """Print a record on stdout: the conditions, the metrics, and where everything is."""
     console = Console(highlight=False)
-    data = record.dataset
-    draws = f", {record.draws} draws" if record.model.stochastic else ""
-    title = f"{record.model.spec}{draws} · {record.suite.name} · {data.name}, {data.n:,} images, {data.stress} stress"
-    console.print(Text(f"\n{title}"), soft_wrap=True)
+    console.print(Text(f"\n{_title(record)}"), soft_wrap=True)
     console.print(_conditions(suite, record.conditions))
     console.print(_metrics(suite, record))
     if record.curves:
@@ -44,7 +43,71 @@ def result(suite: Suite, record: Record, folder: Path) -> None:
     if unknown:
         console.print(Text(f"unknown for this run: {', '.join(unknown)}\n"), soft_wrap=True)
     for what, path in (("record", folder / "record.json"), ("tables", folder / "tables")):
-        console.print(Text(f"{what}  {path}"), soft_wrap=True)
+        if path.exists():
+            console.print(Text(f"{what}  {path}"), soft_wrap=True)
+
+
+def markdown(suite: Suite, record: Record) -> str:
+    """All conditions, the metrics and the curves as tables to paste."""
+    parts = [escape(_title(record))]
+    cells = [
+        {
+            **{name: escape(_value(row.condition.get(name))) for name in _fields(record)},
+            **{_heading(m): number(row.metrics.get(m.name), m) for m in suite.row_metrics},
+        }
+        for row in record.conditions
+    ]
+    parts.append(tabular.markdown(cells, left=_fields(record)))
+    known = [m for m in suite.metrics if record.metrics.get(m.name) is not None]
+    if known:
+        lines = [{"metric": _heading(m), "value": number(record.metrics[m.name], m)} for m in known]
+        parts.append(tabular.markdown(lines, left=["metric"]))
+    curves = [
+        {"metric by draws": _heading(m), **{size: number(value, m) for size, value in record.curves[m.name].items()}}
+        for m in known
+        if m.name in record.curves
+    ]
+    if curves:
+        parts.append(tabular.markdown(curves, left=["metric by draws"]))
+    parts += [escape(f"doubtful ({finding.check}): {finding.message}") for finding in record.findings]
+    return "\n\n".join(parts)
+
+
+def as_csv(suite: Suite, record: Record) -> str:
+    """A line for each number: of a condition, or of the record where the condition's columns are empty.
+
+    Values are in the units that the line names (fractions, nats) and not rounded.
+    """
+    who = {"model": record.model.spec, "suite": record.suite.name, "dataset": record.dataset.name}
+    nothing = dict.fromkeys(_fields(record))
+    units = {m.name: m for m in suite.row_metrics}, {m.name: m for m in suite.metrics}
+    scopes = [({**nothing, **row.condition}, row.metrics, row.curves, units[0]) for row in record.conditions]
+    scopes.append((nothing, record.metrics, record.curves, units[1]))
+    lines = []
+    for where, metrics, curves, known in scopes:
+        for name, metric in known.items():
+            of_size = {int(size): value for size, value in curves.get(name, {}).items()}
+            for draws, value in ({record.draws: metrics.get(name)} | of_size).items():
+                lines.append(
+                    {**who, **where, "draws": draws, "metric": name, "value": value,
+                     "unit": metric.unit, "better": metric.better}
+                )  # fmt: skip
+    return tabular.csv(lines)
+
+
+def _title(record: Record) -> str:
+    data = record.dataset
+    draws = f", {record.draws} draws" if record.model.stochastic else ""
+    return f"{record.model.spec}{draws} · {record.suite.name} · {data.name}, {data.n:,} images, {data.stress} stress"
+
+
+def _heading(metric: Metric) -> str:
+    return f"{metric.name} {ARROW[metric.better]}"
+
+
+def _fields(record: Record) -> list[str]:
+    """What conditions are made of, in the order in which it first appears."""
+    return list(dict.fromkeys(name for row in record.conditions for name in row.condition))
 
 
 def _conditions(suite: Suite, rows: Sequence[Row]) -> Table:
@@ -72,7 +135,11 @@ def _conditions(suite: Suite, rows: Sequence[Row]) -> Table:
 
 
 def _cell(row: Row) -> str:
-    return ", ".join(f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.condition.values())
+    return ", ".join(map(_value, row.condition.values()))
+
+
+def _value(value: str | float | None) -> str:
+    return "–" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _curves(suite: Suite, record: Record) -> Table:

@@ -30,40 +30,14 @@ if TYPE_CHECKING:
 _META = b"stressbench"
 
 
-class Store:
-    """One run's folder.
+class Tables:
+    """The tables in a run's folder; one that was written for another run is not taken for one of these."""
 
-    `identity` holds everything that decides the tables' numbers; runs that share it share the folder, and a table
-    that was written for another is not taken for one of these.
-    """
-
-    def __init__(self, out: Path, title: str, identity: Mapping[str, Any]) -> None:
-        text = json.dumps(identity, sort_keys=True, indent=2, ensure_ascii=False)
-        self._digest = hashlib.sha256(text.encode()).hexdigest()
-        self._text = text + "\n"
-        self.folder = out / f"{slug(title)}-{self._digest[:8]}"
-        self.tables = self.folder / "tables"
-
-    def open(self, fresh: bool) -> FileLock:
-        """Make the folder, without old tables if `fresh`, and hold it until the returned lock is released.
-
-        Raises `UserError` where it cannot be written, or where another process is at work in it.
-        """
-        with writing(self.folder):
-            self.tables.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.folder / "run.lock", timeout=0)
-            try:
-                lock.acquire()
-            except Timeout as error:
-                raise UserError(f"another process is at work in {self.folder}: wait for it, or end it") from error
-            if fresh:
-                (self.folder / "record.json").unlink(missing_ok=True)
-                for table in self.tables.iterdir():
-                    table.unlink()
-            for left in self.folder.rglob("*.partial"):  # of a run that was killed while it wrote
-                left.unlink()
-            replace(self.folder / "run.json", self._text.encode())
-        return lock
+    def __init__(self, folder: Path, identity: str) -> None:
+        """`identity` is what run.json says, without the line's end."""
+        self.folder = folder
+        self.tables = folder / "tables"
+        self._digest = _digest(identity)
 
     def path(self, condition: Condition) -> Path:
         """Where a condition's table is, or will be."""
@@ -92,6 +66,50 @@ class Store:
             raise Damaged(path, f"it has {len(frame)} of {rows} rows")
         return frame, float(meta["seconds"])
 
+
+def finished(folder: Path) -> Tables:
+    """The tables of a folder in which a run was made; raises `UserError` for a folder that is none."""
+    try:
+        text = (folder / "run.json").read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{folder} has no run.json that can be read, so it is no run's folder: give a folder that `bench run` wrote"
+        ) from error
+    return Tables(folder, text.removesuffix("\n"))
+
+
+class Store(Tables):
+    """One run's folder, to write to.
+
+    `identity` holds everything that decides the tables' numbers; runs that share it share the folder.
+    """
+
+    def __init__(self, out: Path, title: str, identity: Mapping[str, Any]) -> None:
+        text = json.dumps(identity, sort_keys=True, indent=2, ensure_ascii=False)
+        super().__init__(out / f"{slug(title)}-{_digest(text)[:8]}", text)
+        self._text = text + "\n"
+
+    def open(self, fresh: bool) -> FileLock:
+        """Make the folder, without old tables if `fresh`, and hold it until the returned lock is released.
+
+        Raises `UserError` where it cannot be written, or where another process is at work in it.
+        """
+        with writing(self.folder):
+            self.tables.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.folder / "run.lock", timeout=0)
+            try:
+                lock.acquire()
+            except Timeout as error:
+                raise UserError(f"another process is at work in {self.folder}: wait for it, or end it") from error
+            if fresh:
+                (self.folder / "record.json").unlink(missing_ok=True)
+                for table in self.tables.iterdir():
+                    table.unlink()
+            for left in self.folder.rglob("*.partial"):  # of a run that was killed while it wrote
+                left.unlink()
+            replace(self.folder / "run.json", self._text.encode())
+        return lock
+
     def write(self, condition: Condition, columns: Mapping[str, Any], seconds: float) -> None:
         """Commit a condition's table: columns of equal length, NumPy arrays, one row an image."""
         import pyarrow
@@ -113,10 +131,15 @@ class Store:
 
 
 class Damaged(Exception):
-    """A table that cannot be used; it is named to the person and computed again."""
+    """A table that cannot be used; a run names it to the person and computes it again."""
 
     def __init__(self, path: Path, why: str) -> None:
-        super().__init__(f"{path} is damaged ({why}): computing it again")
+        self.what = f"{path} is damaged ({why})"
+        super().__init__(f"{self.what}: computing it again")
+
+
+def _digest(identity: str) -> str:
+    return hashlib.sha256(identity.encode()).hexdigest()
 
 
 def replace(path: Path, content: bytes) -> None:

@@ -15,13 +15,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from stressbench import store
 from stressbench.contracts import Metric
 from stressbench.errors import UserError, did_you_mean
-from stressbench.leaderboard.markdown import escape
 from stressbench.leaderboard.places import dataset_label
 from stressbench.plan import Words
 from stressbench.record import Record
 from stressbench.session import Finished
 from stressbench.show import ARROW, number
 from stressbench.spec import Spec, slug
+from stressbench.tabular import escape
 from stressbench.training import Options
 
 # The columns of the spatial smoothing paper's table E.1, by the metrics of records that they are made from.

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import click
 
 from stressbench import __version__
+from stressbench.cli.compare import compare
 from stressbench.cli.data import data
 from stressbench.cli.leaderboard import leaderboard
 from stressbench.cli.listing import list_
@@ -30,10 +31,12 @@ def cli() -> None:
     bench run --suite corruption --model resnet18-smooth --dataset cifar100
     bench list                                     the models, suites and datasets that are installed
     bench show resnet18-smooth                     a model's options, size and locations
+    bench compare runs/A runs/B                    which differences are more than noise
+    bench plot runs/A runs/B --out figures         their figures
     """
 
 
-for _command in (run, list_, show, data, train, sweep, plugin, leaderboard):
+for _command in (run, list_, show, compare, data, train, sweep, plugin, leaderboard):
     cli.add_command(_command)
 
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import html
-import re
 from collections.abc import Sequence
 from itertools import groupby
 from urllib.parse import quote
 
-import pandas as pd
-
 from stressbench.leaderboard.ranking import Group
 from stressbench.show import ARROW, number
+from stressbench.tabular import escape, markdown
 
 _LEFT = ("#", "model", "audit", "evidence")
 
@@ -32,12 +29,6 @@ def render(groups: Sequence[Group]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def escape(text: str) -> str:
-    """A stranger's words as plain text in Markdown: no markup, no new line, no new cell."""
-    plain = html.escape(" ".join(text.split()), quote=False)
-    return re.sub(r"([\\`*_\[\]|~#!])", r"\\\1", plain)
-
-
 def _table(group: Group) -> str:
     rows = []
     for rank, entry in ((ranked.rank, ranked.entry) for ranked in group.ranked()):
@@ -51,6 +42,4 @@ def _table(group: Group) -> str:
             row["audit"] = escape(", ".join(dict.fromkeys(f.check for f in record.findings))) or "no findings"
         row["evidence"] = entry.evidence
         rows.append(row)
-    return pd.DataFrame(rows, columns=list(rows[0]), dtype="object").to_markdown(
-        index=False, disable_numparse=True, colalign=["left" if column in _LEFT else "right" for column in rows[0]]
-    )
+    return markdown(rows, _LEFT)
