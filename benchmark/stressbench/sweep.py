@@ -21,7 +21,7 @@ from stressbench.record import Record
 from stressbench.session import Finished
 from stressbench.show import ARROW, number
 from stressbench.spec import Spec, slug
-from stressbench.tabular import escape
+from stressbench.tabular import escape, markdown
 from stressbench.training import Options
 
 # The columns of the spatial smoothing paper's table E.1, by the metrics of records that they are made from.
@@ -224,9 +224,7 @@ def _markdown(rows: Sequence[_Row], audits: Mapping[str, str]) -> str:
             line[f"{row.metric.name} {ARROW[row.metric.better]}"] = number(row.mean, row.metric, row.spread)
     for model, line in lines.items() if audits else ():
         line["audit"] = audits.get(model, "no findings")
-    frame = pd.DataFrame(list(lines.values()), dtype="object")
-    align = ["left" if column in ("model", "audit") else "right" for column in frame.columns]
-    return frame.to_markdown(index=False, disable_numparse=True, colalign=align)
+    return markdown(list(lines.values()), ("model", "audit"))
 
 
 def _csv(rows: Sequence[_Row]) -> str:

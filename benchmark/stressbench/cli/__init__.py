@@ -14,6 +14,7 @@ from stressbench.cli.data import data
 from stressbench.cli.leaderboard import leaderboard
 from stressbench.cli.listing import list_
 from stressbench.cli.plugin import plugin
+from stressbench.cli.plot import plot
 from stressbench.cli.run import run
 from stressbench.cli.show import show
 from stressbench.cli.sweep import sweep
@@ -36,7 +37,7 @@ def cli() -> None:
     """
 
 
-for _command in (run, list_, show, compare, data, train, sweep, plugin, leaderboard):
+for _command in (run, list_, show, compare, plot, data, train, sweep, plugin, leaderboard):
     cli.add_command(_command)
 
 

@@ -32,9 +32,9 @@ def terminal(comparison: Comparison) -> None:
         if pair.identical:
             console.print(Text(f"\n{_EQUAL.format(one, two)}"), soft_wrap=True)
         elif pair.differences:
-            table = Table(box=SIMPLE_HEAD, pad_edge=False)
+            table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))  # close, to fit in 80 columns
             for name in _lines(pair)[0]:
-                table.add_column(name, justify="left" if name in ("metric", "verdict") else "right")
+                table.add_column(name, justify="left" if name in ("metric", "verdict") else "right", no_wrap=True)
             for line in _lines(pair):
                 table.add_row(*map(Text, line.values()))
             console.print(table)

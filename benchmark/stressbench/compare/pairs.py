@@ -200,8 +200,10 @@ def _stack(one: pd.DataFrame, two: pd.DataFrame) -> pd.DataFrame:
 
 def _take(table: pd.DataFrame, rows: NDArray[np.int64]) -> pd.DataFrame:
     """Those rows as a table of its own: they are numbered as the first so many were, so that none is there twice."""
-    columns = {name: table[name].to_numpy()[rows] for name in table.columns if name != "index"}
-    return pd.DataFrame({"index": table["index"].to_numpy()[: len(rows)], **columns}, copy=False)
+    taken = table.take(rows)
+    taken.index = table.index[: len(rows)]
+    taken["index"] = table["index"].to_numpy()[: len(rows)]
+    return taken
 
 
 def _differences(

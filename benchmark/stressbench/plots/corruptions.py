@@ -1,0 +1,104 @@
+"""A metric under each corruption at each severity: as a heat map, and as boxes over corruptions by severity."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from stressbench.contracts import Metric
+from stressbench.plots import style
+from stressbench.plots.style import LeftOut
+from stressbench.runs import Run
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_BOXED = ("error", "nll", "ece")  # those of these that the conditions have
+
+
+def heat_map(runs: Sequence[Run]) -> Figure:
+    """The conditions' first metric, a panel a run, all on one scale."""
+    corruptions, severities = _grid(runs[0])
+    metric = runs[0].suite.row_metrics[0]
+    cells = [_cells(run, metric) for run in runs]
+    known = [value for each in cells for value in each.ravel() if not math.isnan(value)]
+    if not known:
+        raise LeftOut(f"no condition has a number for {metric.name}")
+    low, high = min(known), max(known)
+    height = 0.18 * len(corruptions) + 0.7
+    figure, axes = style.panels(len(runs), min(len(runs), 3), height)
+    for ax, values, name in zip(axes, cells, style.names(runs), strict=True):
+        image = ax.imshow(values, vmin=low, vmax=high, aspect="auto", cmap="cividis")
+        for y, x in np.ndindex(*values.shape):
+            if not math.isnan(values[y, x]):
+                dark = values[y, x] < (low + high) / 2
+                text = f"{values[y, x]:.{1 if metric.unit == 'fraction' else 2}f}"
+                ax.text(x, y, text, ha="center", va="center", fontsize=6, color="white" if dark else "black")
+        ax.set_xticks(range(len(severities)), [str(severity) for severity in severities])
+        first = ax.get_subplotspec().is_first_col()  # type: ignore[union-attr]  # axes of panels have one
+        ax.set_yticks(range(len(corruptions)), [c.replace("_", " ") for c in corruptions] if first else [])
+        ax.set_xlabel("severity")
+        ax.set_title(style.wrapped(name, 90 // min(len(runs), 3)))
+        ax.grid(False)
+        ax.tick_params(length=0)
+    figure.colorbar(image, ax=axes, label=style.axis(metric))
+    return figure
+
+
+def boxes(runs: Sequence[Run]) -> Figure:
+    """Median, quartiles, least and greatest over corruptions by severity; a dashed line is the clean images' number."""
+    corruptions, severities = _grid(runs[0])
+    metrics = [metric for metric in runs[0].suite.row_metrics if metric.name in _BOXED]
+    if not metrics or len(corruptions) < 2:
+        raise LeftOut("a box is over several corruptions, and of the error, NLL or ECE")
+    figure, axes = style.panels(len(metrics), 3, 2.4)
+    width = 0.8 / len(runs)
+    for ax, metric in zip(axes, metrics, strict=True):
+        for i, run in enumerate(runs):
+            colour = style.line(i)["color"]
+            values = _cells(run, metric).T
+            ax.boxplot(
+                [column[~np.isnan(column)] for column in values],
+                positions=np.arange(len(severities)) + (i - (len(runs) - 1) / 2) * width,
+                widths=0.8 * width,
+                whis=(0, 100),
+                patch_artist=True,
+                boxprops={"facecolor": colour, "edgecolor": colour, "alpha": 0.45},
+                medianprops={"color": colour, "linewidth": 1.5},
+                whiskerprops={"color": colour},
+                capprops={"color": colour},
+            )
+            clean = [row.metrics.get(metric.name) for row in run.record.conditions if row.condition["severity"] == 0]
+            if clean:
+                ax.axhline(style.shown(clean[0], metric), color=colour, linestyle="--", linewidth=0.8)
+        ax.set_xticks(range(len(severities)), [str(severity) for severity in severities])
+        ax.set_xlabel("severity")
+        ax.set_ylabel(style.axis(metric))
+        ax.set_ylim(bottom=0)
+        ax.yaxis.set_major_locator(MaxNLocator(6))
+        ax.grid(False, axis="x")
+    style.legend(figure, runs, marker="s", linestyle="none", markersize=6)
+    return figure
+
+
+def _grid(run: Run) -> tuple[list[str], list[int]]:
+    """The corruptions in the run's order and the severities in theirs, without the clean images."""
+    stressed = [c for c in run.conditions if c.keys() >= {"corruption", "severity"} and c["severity"] != 0]
+    if not stressed:
+        raise LeftOut("no condition has a corruption and a severity")
+    corruptions = list(dict.fromkeys(str(c["corruption"]) for c in stressed))
+    return corruptions, sorted({int(c["severity"]) for c in stressed})
+
+
+def _cells(run: Run, metric: Metric) -> NDArray[np.float64]:
+    """(corruptions, severities), in the unit of the axis, NaN where there is no number."""
+    corruptions, severities = _grid(run)
+    rows = {(row.condition["corruption"], row.condition["severity"]): row.metrics for row in run.record.conditions}
+    return np.array(
+        [[style.shown(rows.get((c, s), {}).get(metric.name), metric) for s in severities] for c in corruptions]
+    )

@@ -1,0 +1,120 @@
+"""Figures that need the per-image tables: reliability diagrams, and relative confidence along a sequence."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+
+from stressbench.metrics import calibration_bins
+from stressbench.plots import style
+from stressbench.plots.curves import CLEAN, swept
+from stressbench.plots.style import LeftOut
+from stressbench.runs import Run
+
+_FRAME = re.compile(r"relative_confidence_(\d+)")  # a suite's columns, one a frame
+_BINS = 10
+
+
+def reliability(runs: Sequence[Run]) -> Figure:
+    """Accuracy over confidence in ten bins of width 0.1, and below it the share of the images in each bin.
+
+    A panel a severity, all its corruptions together, or a panel an attack and budget; else the clean images alone.
+    """
+    _need_tables(runs)
+    if not {"confidence", "correct"} <= set(runs[0].tables[0].columns):
+        raise LeftOut("the tables have no confidence, or do not say which predictions are correct")
+    groups = _groups(runs[0])
+    figure, axes = style.panels(len(groups), 3, 2.6)
+    for ax, (name, places) in zip(axes, groups.items(), strict=True):
+        top, bottom = style.split(ax, [3, 1])
+        top.plot([0, 100], [0, 100], color="grey", linewidth=0.8, linestyle=":")
+        for i, run in enumerate(runs):
+            share, confidence, accuracy = _bins([run.tables[place] for place in places])
+            there = share > 0
+            top.plot(100 * confidence[there], 100 * accuracy[there], **style.line(i))
+            bottom.stairs(100 * share, np.linspace(0, 100, _BINS + 1), color=style.line(i)["color"])
+        top.set_title(name)
+        top.set_ylim(0, 100)
+        top.set_ylabel("accuracy (%)")
+        bottom.set_xlim(0, 100)
+        bottom.set_ylim(0, 100)
+        bottom.set_ylabel("images (%)")
+        bottom.set_xlabel("confidence (%)")
+    style.legend(figure, runs)
+    return figure
+
+
+def _groups(run: Run) -> Mapping[str, Sequence[int]]:
+    """The places of the conditions that are drawn in one panel, by its name."""
+    conditions = run.conditions
+    if all("severity" in condition for condition in conditions):
+        severities = sorted({int(condition["severity"]) for condition in conditions})
+        return {
+            f"severity {severity}" if severity else "clean": [
+                place for place, condition in enumerate(conditions) if condition["severity"] == severity
+            ]
+            for severity in severities
+        }
+    clean = [place for place, condition in enumerate(conditions) if CLEAN in condition.values()]
+    if not clean:
+        raise LeftOut("no condition has a severity, and none is of clean images")
+    try:
+        attacks = swept(run)
+    except LeftOut:
+        attacks = {}
+    return {"clean": clean} | {
+        f"{attack}, ε = {style.budget(float(condition['eps']))}": [conditions.index(condition)]
+        for attack, tried in attacks.items()
+        for condition in tried
+    }
+
+
+def _bins(tables: Sequence[pd.DataFrame]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Share, mean confidence and accuracy in each bin, over the images of all tables."""
+    both = [
+        torch.from_numpy(np.concatenate([table[name].to_numpy(dtype=np.float64) for table in tables]))
+        for name in ("confidence", "correct")
+    ]
+    share, confidence, accuracy = calibration_bins(both[0], both[1], _BINS)
+    return share.numpy(), confidence.numpy(), accuracy.numpy()
+
+
+def sequence(runs: Sequence[Run]) -> Figure:
+    """Relative confidence, p̄(y) over the largest p̄, frame by frame, a mean over images: a panel a perturbation."""
+    _need_tables(runs)
+    places = [
+        place
+        for place, table in enumerate(runs[0].tables)
+        if "perturbation" in runs[0].conditions[place] and _frames(table)
+    ]
+    if not places:
+        raise LeftOut("no table has a relative confidence for each frame of a perturbation")
+    figure, axes = style.panels(len(places), 3, 1.8)
+    for ax, place in zip(axes, places, strict=True):
+        for i, run in enumerate(runs):
+            table = run.tables[place]
+            frames = _frames(table)
+            ax.plot(
+                list(frames), [table[name].mean() for name in frames.values()], **style.line(i) | {"marker": "none"}
+            )
+        ax.set_title(str(runs[0].conditions[place]["perturbation"]).replace("_", " "))
+        ax.set_xlabel("frame")
+        ax.set_ylabel("relative confidence")
+    style.legend(figure, runs, marker="none")
+    return figure
+
+
+def _frames(table: pd.DataFrame) -> dict[int, str]:
+    found = {int(match[1]): name for name in table.columns if (match := _FRAME.fullmatch(name))}
+    return dict(sorted(found.items()))
+
+
+def _need_tables(runs: Sequence[Run]) -> None:
+    for run in runs:
+        if not run.has_tables:
+            raise LeftOut(f"{run.path} is a record without its tables")
