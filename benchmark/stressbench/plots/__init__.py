@@ -1,1 +1,1 @@
-"""Figures of runs, a file a figure. Which ones there are follows from the conditions and the tables, not from a suite."""
+"""Figures of runs, each where its kind of conditions and columns is there: no suite is named here."""

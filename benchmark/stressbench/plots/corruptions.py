@@ -30,20 +30,29 @@ def heat_map(runs: Sequence[Run]) -> Figure:
     if not known:
         raise LeftOut(f"no condition has a number for {metric.name}")
     low, high = min(known), max(known)
-    height = 0.18 * len(corruptions) + 0.7
-    figure, axes = style.panels(len(runs), min(len(runs), 3), height)
-    for ax, values, name in zip(axes, cells, style.names(runs), strict=True):
+    digits = 1 if metric.unit == "fraction" else 2
+    figure, axes = style.panels(len(runs), 3, 0.18 * len(corruptions) + 0.7)
+    for ax, run, values, name in zip(axes, runs, cells, style.names(runs), strict=True):
         image = ax.imshow(values, vmin=low, vmax=high, aspect="auto", cmap="cividis")
         for y, x in np.ndindex(*values.shape):
             if not math.isnan(values[y, x]):
                 dark = values[y, x] < (low + high) / 2
-                text = f"{values[y, x]:.{1 if metric.unit == 'fraction' else 2}f}"
-                ax.text(x, y, text, ha="center", va="center", fontsize=6, color="white" if dark else "black")
+                ax.text(
+                    x,
+                    y,
+                    f"{values[y, x]:.{digits}f}",
+                    ha="center",
+                    va="center",
+                    fontsize=6,
+                    color="white" if dark else "black",
+                )
         ax.set_xticks(range(len(severities)), [str(severity) for severity in severities])
-        first = ax.get_subplotspec().is_first_col()  # type: ignore[union-attr]  # axes of panels have one
-        ax.set_yticks(range(len(corruptions)), [c.replace("_", " ") for c in corruptions] if first else [])
+        ax.set_yticks(range(len(corruptions)), [style.label(corruption) for corruption in corruptions])
+        ax.label_outer()
         ax.set_xlabel("severity")
-        ax.set_title(style.wrapped(name, 90 // min(len(runs), 3)))
+        clean = _clean(run, metric)
+        title = style.wrapped(name, 72 // min(len(runs), 3))
+        ax.set_title(title if math.isnan(clean) else f"{title}\nclean {clean:.{digits}f}")
         ax.grid(False)
         ax.tick_params(length=0)
     figure.colorbar(image, ax=axes, label=style.axis(metric))
@@ -73,9 +82,7 @@ def boxes(runs: Sequence[Run]) -> Figure:
                 whiskerprops={"color": colour},
                 capprops={"color": colour},
             )
-            clean = [row.metrics.get(metric.name) for row in run.record.conditions if row.condition["severity"] == 0]
-            if clean:
-                ax.axhline(style.shown(clean[0], metric), color=colour, linestyle="--", linewidth=0.8)
+            ax.axhline(_clean(run, metric), color=colour, linestyle="--", linewidth=0.8)
         ax.set_xticks(range(len(severities)), [str(severity) for severity in severities])
         ax.set_xlabel("severity")
         ax.set_ylabel(style.axis(metric))
@@ -102,3 +109,9 @@ def _cells(run: Run, metric: Metric) -> NDArray[np.float64]:
     return np.array(
         [[style.shown(rows.get((c, s), {}).get(metric.name), metric) for s in severities] for c in corruptions]
     )
+
+
+def _clean(run: Run, metric: Metric) -> float:
+    """The clean images' number, in the unit of the axis; NaN where there is none."""
+    rows = [row.metrics for row in run.record.conditions if row.condition.get("severity") == 0]
+    return style.shown(rows[0].get(metric.name) if rows else None, metric)

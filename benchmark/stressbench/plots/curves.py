@@ -32,10 +32,9 @@ def ensemble_size(runs: Sequence[Run]) -> Figure:
     for ax, metric in zip(axes, drawn, strict=True):
         for i, run in enumerate(runs):
             curve = _curve(run, metric)
-            if len(curve) == 1:  # a deterministic model: the same at any size
-                ax.axhline(*curve.values(), color=style.line(i)["color"], linestyle="--", linewidth=0.8)
-            else:
-                ax.plot(list(curve), list(curve.values()), **style.line(i))
+            if len(curve) == 1 and not run.record.model.stochastic:  # the same at any size
+                curve = dict.fromkeys((sizes[0], sizes[-1]), *curve.values())
+            ax.plot(list(curve), list(curve.values()), **style.line(i))
         ax.set_xscale("log")
         ax.xaxis.set_major_locator(FixedLocator(sizes))
         ax.xaxis.set_minor_locator(NullLocator())
@@ -67,17 +66,17 @@ def frequency(runs: Sequence[Run]) -> Figure:
 def budget(runs: Sequence[Run]) -> Figure:
     """Accuracy under attacks over ε; those that were made at fewer budgets than others are left out."""
     attacks = swept(runs[0])
-    figure = _accuracy(runs, attacks, lambda c: float(c["eps"]), {0.0})
+    figure = _accuracy(runs, attacks, lambda c: float(c["eps"]), clean_at=0.0)
     budgets = sorted({float(c["eps"]) for tried in attacks.values() for c in tried} | {0.0})
     for ax in figure.axes:
         ax.set_xticks(budgets, [style.budget(eps) for eps in budgets])
-        ax.set_xlabel("ε")
+        ax.set_xlabel("ε (pixels are in 0…1)")
     return figure
 
 
 def swept(run: Run) -> dict[str, list[Condition]]:
     """By attack, the conditions of those that were made at the most budgets."""
-    attacks = _panels(run, ("attack", "eps"), lambda c: f"{c['attack']} {c.get('norm', '')}", lambda c: c["eps"] != 0)
+    attacks = _panels(run, ("attack", "eps"), lambda c: f"{c['attack']}, {c.get('norm', '')}", lambda c: c["eps"] != 0)
     most = max(map(len, attacks.values()))
     return {attack: tried for attack, tried in attacks.items() if len(tried) == most}
 
@@ -89,7 +88,7 @@ def _panels(
     found: dict[str, list[Condition]] = defaultdict(list)
     for condition in run.conditions:
         if all(key in condition for key in keys) and stressed(condition):
-            found[name(condition).strip()].append(condition)
+            found[name(condition).rstrip(", ")].append(condition)
     if not found:
         raise LeftOut(f"no condition has {', '.join(keys[:-1])} and {keys[-1]}")
     return dict(found)
@@ -99,26 +98,26 @@ def _accuracy(
     runs: Sequence[Run],
     drawn: Mapping[str, Sequence[Condition]],
     x: Callable[[Condition], float],
-    clean_at: Sequence[float] | set[float] = (),
+    clean_at: float | None = None,
 ) -> Figure:
-    """Accuracy over x, a panel for each name; the clean images' is a point at `clean_at`, or else a dashed line."""
+    """Accuracy over x, a panel for each name; that on clean images is a point at `clean_at`, or else a dashed line."""
     metric = next((metric for metric in runs[0].suite.row_metrics if metric.name == _ACCURACY), None)
     if metric is None:
         raise LeftOut("the conditions have no accuracy")
-    stressed = [c for tried in drawn.values() for c in tried]
     figure, axes = style.panels(len(drawn), 3, 2.2)
     for ax, (name, conditions) in zip(axes, drawn.items(), strict=True):
         for i, run in enumerate(runs):
-            accuracy = [
-                (row.condition, style.shown(row.metrics.get(metric.name), metric)) for row in run.record.conditions
-            ]
-            clean = [value for c, value in accuracy if c not in stressed and CLEAN in c.values()]
-            points = sorted((x(c), value) for c, value in accuracy if c in conditions)
-            points = [(at, value) for at, value in zip(clean_at, clean, strict=False)] + points
-            ax.plot(*zip(*points, strict=True), **style.line(i))
-            if clean and not clean_at:
-                ax.axhline(clean[0], color=style.line(i)["color"], linestyle="--", linewidth=0.8)
-        ax.set_title(name.replace("_", " "))
+            rows = [(row.condition, style.shown(row.metrics.get(metric.name), metric)) for row in run.record.conditions]
+            points = [(x(condition), value) for condition, value in rows if condition in conditions]
+            for condition, value in rows:
+                if CLEAN not in condition.values():
+                    continue
+                if clean_at is None:
+                    ax.axhline(value, color=style.line(i)["color"], linestyle="--", linewidth=0.8)
+                else:
+                    points.append((clean_at, value))
+            ax.plot(*zip(*sorted(points), strict=True), **style.line(i))
+        ax.set_title(style.label(name))
         ax.set_ylabel(style.axis(metric))
         ax.set_ylim(0, 100)
     style.legend(figure, runs)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib
+from matplotlib import style as mpl_style
 from matplotlib.figure import Figure
 
 from stressbench import runs
@@ -40,7 +40,7 @@ def draw(paths: Sequence[Path], out: Path) -> Iterator[Drawn]:
     Raises `UserError` for runs that do not compare, damaged tables, and a folder that cannot be written.
     """
     found = runs.load_alike(paths)
-    with matplotlib.rc_context(style.RC):
+    with mpl_style.context(["default", style.RC]):  # a person's own settings would make other bytes
         for name, figure in FIGURES.items():
             try:
                 drawn = figure(found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 import textwrap
 from collections import Counter
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from stressbench.contracts import Metric
+from stressbench.show import ARROW
 from stressbench.store import replace, writing
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 _MARKERS = "os^Dv<>"
 _DASHES = ("-", "--", "-.", ":")
 
+_INITIALS = {"nll", "ece", "cec", "asr", "auc", "aurc", "auroc"}
+
 RC: dict[str, Any] = {
     "font.family": "DejaVu Sans",  # it comes with matplotlib, so that every machine draws the same
     "font.size": 8,
@@ -41,6 +45,7 @@ RC: dict[str, Any] = {
     "lines.linewidth": 1.2,
     "lines.markersize": 3.5,
     "legend.frameon": False,
+    "text.parse_math": False,  # a model's name is no formula, whatever is in it
     "savefig.dpi": 200,
     "svg.hashsalt": "stressbench",  # or the names inside an SVG would be random
 }
@@ -56,7 +61,7 @@ def panels(count: int, columns: int, height: float) -> tuple[Figure, list[Axes]]
     rows = math.ceil(count / columns)
     # Room above for the legend; a single panel need not be as wide as the page.
     figure = Figure(figsize=(WIDTH * (1 + columns) / 4, 0.4 + rows * height), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
+    grid: list[Axes] = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
     for spare in grid[count:]:
         spare.remove()
     return figure, grid[:count]
@@ -67,8 +72,13 @@ def split(ax: Axes, shares: Sequence[int]) -> list[Axes]:
     spec = ax.get_subplotspec()
     assert spec is not None, "the axes of `panels` are in a grid"
     inner = spec.subgridspec(len(shares), 1, height_ratios=shares, hspace=0.05)
+    figure = ax.figure
     ax.remove()
-    return list(inner.subplots(sharex=True))
+    axes = [figure.add_subplot(inner[0])]
+    axes += [figure.add_subplot(inner[place], sharex=axes[0]) for place in range(1, len(shares))]
+    for above in axes[:-1]:
+        above.tick_params(labelbottom=False)
+    return axes
 
 
 def line(place: int) -> dict[str, Any]:
@@ -94,9 +104,14 @@ def legend(figure: Figure, runs: Sequence[Run], **alike: Any) -> None:
     figure.legend(handles=lines, loc="outside upper center", ncols=columns)
 
 
-def wrapped(text: str, width: int) -> str:
-    """A text in lines of at most so many characters."""
-    return textwrap.fill(text, width, break_on_hyphens=False)
+def wrapped(name: str, width: int) -> str:
+    """A model's name in lines of at most so many characters, broken between its options where it can be."""
+    return textwrap.fill(re.sub(r",(?! )", ", ", name), width, break_on_hyphens=False)
+
+
+def label(name: str) -> str:
+    """What a figure calls a corruption, a perturbation or a metric."""
+    return " ".join(word.upper() if word in _INITIALS else word for word in name.split("_"))
 
 
 def budget(eps: float) -> str:
@@ -106,10 +121,9 @@ def budget(eps: float) -> str:
 
 
 def axis(metric: Metric) -> str:
-    """A metric as the name of an axis, with its unit; lower or higher is better as its arrow says."""
-    arrow = {"lower": "↓", "higher": "↑"}[metric.better]
+    """A metric as the name of an axis, with its unit and an arrow to where it is better."""
     unit = {"fraction": " (%)", "nats": " (nats)", "number": ""}[metric.unit]
-    return f"{metric.name.replace('_', ' ')}{unit} {arrow}"
+    return f"{label(metric.name)}{unit} {ARROW[metric.better]}"
 
 
 def shown(value: float | None, metric: Metric) -> float:

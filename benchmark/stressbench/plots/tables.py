@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from stressbench.metrics import calibration_bins
 from stressbench.plots import style
@@ -36,7 +37,7 @@ def reliability(runs: Sequence[Run]) -> Figure:
         for i, run in enumerate(runs):
             share, confidence, accuracy = _bins([run.tables[place] for place in places])
             there = share > 0
-            top.plot(100 * confidence[there], 100 * accuracy[there], **style.line(i))
+            top.plot(100 * confidence[there], 100 * accuracy[there], clip_on=False, **style.line(i))
             bottom.stairs(100 * share, np.linspace(0, 100, _BINS + 1), color=style.line(i)["color"])
         top.set_title(name)
         top.set_ylim(0, 100)
@@ -102,7 +103,8 @@ def sequence(runs: Sequence[Run]) -> Figure:
             ax.plot(
                 list(frames), [table[name].mean() for name in frames.values()], **style.line(i) | {"marker": "none"}
             )
-        ax.set_title(str(runs[0].conditions[place]["perturbation"]).replace("_", " "))
+        ax.set_title(style.label(str(runs[0].conditions[place]["perturbation"])))
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.set_xlabel("frame")
         ax.set_ylabel("relative confidence")
     style.legend(figure, runs, marker="none")
