@@ -198,13 +198,13 @@ def test_an_interval_of_what_is_not_defined_is_none() -> None:
 
 
 def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
-    """Of an overconfident classifier: error and NLL nearly as stated, and ECE far better than by percentiles."""
+    """Of an overconfident classifier: error and NLL as they say, and ECE less often, but more than by percentiles."""
     generator = np.random.default_rng(0)
-    n, resamples, worlds = 300, 200, 300
+    n, resamples, worlds = 1000, 150, 200
 
     def draw(size: int) -> tuple[Numbers, Numbers, Numbers]:
         confidence = generator.uniform(0.2, 0.95, size)
-        correct = (generator.random(size) < confidence - 0.1).astype(float)
+        correct = (generator.random(size) < confidence - 0.05).astype(float)
         return confidence, correct, np.where(correct == 1, -np.log(confidence), -np.log1p(-confidence))
 
     def numbers(confidence: Numbers, correct: Numbers, nll: Numbers, weights: Numbers) -> Numbers:
@@ -216,7 +216,7 @@ def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
         )
 
     truth = numbers(*draw(400_000), np.ones((1, 400_000)))[0]
-    assert truth[2] == pytest.approx(0.1, abs=0.005)
+    assert truth[2] == pytest.approx(0.05, abs=0.005)
     basic, percentile = np.zeros(3), np.zeros(3)
     for _ in range(worlds):
         seen = draw(n)
@@ -229,9 +229,9 @@ def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
             low, high = np.quantile(resampled[:, i], [0.025, 0.975])
             percentile[i] += low <= truth[i] <= high
     basic, percentile = basic / worlds, percentile / worlds
-    assert (np.abs(basic[:2] - 0.95) < 0.04).all()
-    assert basic[2] > 0.87
-    assert basic[2] > percentile[2]
+    assert (np.abs(basic[:2] - 0.95) < 0.045).all()
+    assert basic[2] > 0.8
+    assert basic[2] > percentile[2] + 0.1
 
 
 # --- what it says ---------------------------------------------------------------------------------------------
