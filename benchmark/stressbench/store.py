@@ -57,14 +57,15 @@ class Tables:
         try:
             table = pq.read_table(path, partitioning=None, page_checksum_verification=True)
             meta = json.loads(table.schema.metadata[_META])
+            whose, seconds = (meta["run"], meta["condition"]), float(meta["seconds"])
             frame = table.to_pandas()
         except (OSError, ValueError, KeyError, TypeError, pyarrow.ArrowException) as error:
             raise Damaged(path, "it does not read") from error
-        if meta.get("run") != self._digest or meta.get("condition") != dict(condition):
+        if whose != (self._digest, dict(condition)):
             raise Damaged(path, "it belongs to another run")
         if len(frame) != rows:
             raise Damaged(path, f"it has {len(frame)} of {rows} rows")
-        return frame, float(meta["seconds"])
+        return frame, seconds
 
 
 def finished(folder: Path) -> Tables:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from pathlib import Path
 
@@ -97,3 +99,79 @@ def test_a_missing_member_gives_the_command_that_trains_it(
     assert "untrained (seed 1) has no weights for cifar10" in last
     assert "bench train --model untrained --dataset cifar10 --data-dir" in last
     assert "--seed 1`" in last
+
+
+# --- a run's tables in other forms ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A stochastic model's run with a curve."""
+    out = tmp_path_factory.mktemp("runs")
+    few = ("--corruptions", "fog", "--severities", "1,2", "--limit", 8, "--sizes", "1,3")
+    assert bench("run", "--model", "dropped", *few, "--out", out) == 0
+    (folder,) = out.iterdir()
+    return folder
+
+
+def test_json_is_the_record(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    for target in (run, run / "record.json"):
+        assert bench("show", target, "--json") == 0
+        assert capsys.readouterr().out == (run / "record.json").read_text()
+
+
+def test_csv_has_every_number_unrounded_with_its_unit(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert bench("show", run, "--csv") == 0
+    lines = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    told = json.loads((run / "record.json").read_text())
+    found = {(x["corruption"], x["severity"], x["draws"], x["metric"]): x for x in lines}
+    assert len(found) == len(lines) == 2 * (3 * 5 + 10)
+    scopes = [(str(r["condition"]["corruption"]), str(r["condition"]["severity"]), r) for r in told["conditions"]]
+    for corruption, severity, scope in [*scopes, ("", "", told)]:
+        for size in ("1", "3"):
+            for name, curve in scope["curves"].items():
+                line = found[corruption, severity, size, name]
+                assert line["value"] == ("" if curve[size] is None else repr(curve[size]))
+                assert line["unit"] == ("nats" if "nll" in name and name != "mCNLL" else
+                                        "number" if name == "brier" else "fraction")  # fmt: skip
+                assert (line["model"], line["suite"], line["dataset"]) == ("dropped", "corruption", "digits")
+
+
+def test_markdown_has_all_conditions_in_percent(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert bench("show", run, "--markdown") == 0
+    title, *tables = capsys.readouterr().out.strip().split("\n\n")
+    assert title == "dropped, 3 draws · corruption · digits, 8 images, generated stress"
+    cells = [[[c.strip() for c in line.strip("|").split("|")] for line in table.splitlines()] for table in tables]
+    conditions, metrics, curves = cells
+    assert conditions[0][:4] == ["corruption", "severity", "error ↓", "nll ↓"]
+    told = json.loads((run / "record.json").read_text())
+    for line, row in zip(conditions[2:], told["conditions"], strict=True):
+        assert line[:2] == [str(value) for value in row["condition"].values()]
+        assert line[2:4] == [f"{100 * row['metrics']['error']:.1f} %", f"{row['metrics']['nll']:.3f}"]
+    assert [line[0] for line in metrics[2:]] == ["clean_error ↓", "clean_nll ↓", "clean_ece ↓"]
+    assert curves[0] == ["metric by draws", "1", "3"]
+    assert curves[3][2] == metrics[3][1]
+
+
+def test_a_bare_record_is_shown_and_names_no_other_file(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "a.json"
+    file.write_bytes((run / "record.json").read_bytes())
+    capsys.readouterr()
+    assert bench("show", file) == 0
+    shown = capsys.readouterr().out
+    assert "clean_error" in shown
+    assert "record.json" not in shown
+    assert bench("show", run) == 0
+    assert f"tables  {run / 'tables'}" in capsys.readouterr().out
+
+
+def test_forms_are_of_runs_and_one_at_a_time(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench("show", run, "--csv", "--markdown") == 2
+    assert "--markdown and --csv exclude each other: give one of them" in capsys.readouterr().err
+    assert bench("show", "tiny", "--json") == 2
+    assert "--json is for runs, and tiny is no run folder or record file" in capsys.readouterr().err

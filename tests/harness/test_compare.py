@@ -198,9 +198,9 @@ def test_an_interval_of_what_is_not_defined_is_none() -> None:
 
 
 def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
-    """Of an overconfident classifier: error and NLL as they say, and ECE less often, but more than by percentiles."""
+    """Error and NLL as they say; the ECE of few images less often, but far more often than by percentiles."""
     generator = np.random.default_rng(0)
-    n, resamples, worlds = 1000, 150, 200
+    n, resamples, worlds = 150, 300, 300
 
     def draw(size: int) -> tuple[Numbers, Numbers, Numbers]:
         confidence = generator.uniform(0.2, 0.95, size)
@@ -230,8 +230,8 @@ def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
             percentile[i] += low <= truth[i] <= high
     basic, percentile = basic / worlds, percentile / worlds
     assert (np.abs(basic[:2] - 0.95) < 0.045).all()
-    assert basic[2] > 0.8
-    assert basic[2] > percentile[2] + 0.1
+    assert basic[2] > 0.75
+    assert percentile[2] < 0.5
 
 
 # --- what it says ---------------------------------------------------------------------------------------------

@@ -13,8 +13,8 @@ from stressbench.cli.compare import compare
 from stressbench.cli.data import data
 from stressbench.cli.leaderboard import leaderboard
 from stressbench.cli.listing import list_
-from stressbench.cli.plugin import plugin
 from stressbench.cli.plot import plot
+from stressbench.cli.plugin import plugin
 from stressbench.cli.run import run
 from stressbench.cli.show import show
 from stressbench.cli.sweep import sweep

@@ -12,9 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from stressbench import tabular
-from stressbench.compare.pairs import Comparison, Difference, Interval, Pair
+from stressbench.compare.pairs import Comparison, Difference, Pair
 from stressbench.compare.statistics import LEVEL
-from stressbench.contracts import Metric
 from stressbench.show import ARROW, number
 from stressbench.tabular import escape
 
@@ -119,8 +118,7 @@ def _lines(pair: Pair) -> list[dict[str, str]]:
             "metric": f"{d.metric.name} {ARROW[d.metric.better]}",
             one: number(d.first.value, d.metric),
             two: number(d.second.value, d.metric),
-            f"{two} − {one}": _change(d.difference.value, d.metric) + (" pp" if d.metric.unit == "fraction" else ""),
-            f"{100 * LEVEL:.0f} % interval": _range(d.difference.interval, d.metric),
+            f"{two} − {one}, {100 * LEVEL:.0f} % interval": _change(d),
             "p": f"{d.p_holm:.3f}",
             "verdict": d.verdict.replace("first", one).replace("second", two),
         }
@@ -128,14 +126,15 @@ def _lines(pair: Pair) -> list[dict[str, str]]:
     ]
 
 
-def _change(value: float, metric: Metric) -> str:
-    """A signed difference: of fractions in percentage points."""
-    rounded = round(100 * value, 2) if metric.unit == "fraction" else round(value, 4)
-    return f"{rounded + 0:+.{2 if metric.unit == 'fraction' else 4}f}"
+def _change(d: Difference) -> str:
+    """The difference and its interval, of fractions in percentage points: `+0.50 pp [-0.50, +1.00]`."""
+    factor, digits, unit = (100, 2, " pp") if d.metric.unit == "fraction" else (1, 3, "")
 
+    def signed(value: float) -> str:
+        return f"{round(factor * value, digits) + 0:+.{digits}f}"
 
-def _range(interval: Interval | None, metric: Metric) -> str:
-    return "–" if interval is None else f"[{_change(interval[0], metric)}, {_change(interval[1], metric)}]"
+    ends = "" if d.difference.interval is None else " [{}, {}]".format(*map(signed, d.difference.interval))
+    return f"{signed(d.difference.value)}{unit}{ends}"
 
 
 def _remarks(pair: Pair) -> Iterator[str]:

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from stressbench.contracts import Metric
+from stressbench.contracts import Condition, Metric
 from stressbench.plots import style
 from stressbench.plots.style import LeftOut
 from stressbench.runs import Run
@@ -95,17 +95,21 @@ def boxes(runs: Sequence[Run]) -> Figure:
 
 def _grid(run: Run) -> tuple[list[str], list[int]]:
     """The corruptions in the run's order and the severities in theirs, without the clean images."""
-    stressed = [c for c in run.conditions if c.keys() >= {"corruption", "severity"} and c["severity"] != 0]
+    stressed = [(_corruption(c), int(c["severity"])) for c in run.conditions if c.get("severity", 0) != 0]
     if not stressed:
-        raise LeftOut("no condition has a corruption and a severity")
-    corruptions = list(dict.fromkeys(str(c["corruption"]) for c in stressed))
-    return corruptions, sorted({int(c["severity"]) for c in stressed})
+        raise LeftOut("no condition has a severity")
+    return list(dict.fromkeys(c for c, _ in stressed)), sorted({severity for _, severity in stressed})
+
+
+def _corruption(condition: Condition) -> str:
+    """What has a severity: the rest of a condition."""
+    return ", ".join(str(value) for key, value in condition.items() if key != "severity")
 
 
 def _cells(run: Run, metric: Metric) -> NDArray[np.float64]:
     """(corruptions, severities), in the unit of the axis, NaN where there is no number."""
     corruptions, severities = _grid(run)
-    rows = {(row.condition["corruption"], row.condition["severity"]): row.metrics for row in run.record.conditions}
+    rows = {(_corruption(row.condition), row.condition.get("severity")): row.metrics for row in run.record.conditions}
     return np.array(
         [[style.shown(rows.get((c, s), {}).get(metric.name), metric) for s in severities] for c in corruptions]
     )

@@ -135,6 +135,12 @@ def shown(value: float | None, metric: Metric) -> float:
 
 def save(figure: Figure, out: Path, name: str) -> list[Path]:
     """Write a figure as PNG and SVG; returns the paths. Raises `UserError` where they cannot be written."""
+    # The solver of the layout differs in the last bit from one time to the next.
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for ax in figure.axes:
+        left, bottom, width, height = ax.get_position().bounds
+        ax.set_position((round(left, 4), round(bottom, 4), round(width, 4), round(height, 4)))
     paths = []
     for suffix, metadata in (("png", {}), ("svg", {"Date": None})):
         content = io.BytesIO()
