@@ -75,8 +75,14 @@ def budget(runs: Sequence[Run]) -> Figure:
 
 
 def swept(run: Run) -> dict[str, list[Condition]]:
-    """By attack, the conditions of those that were made at the most budgets."""
-    attacks = _panels(run, ("attack", "eps"), lambda c: f"{c['attack']}, {c.get('norm', '')}", lambda c: c["eps"] != 0)
+    """By attack, the conditions of those that were made on all images, at the most budgets."""
+    part = [row.condition for row in run.record.conditions if row.metrics.get("images", row.n) != row.n]
+    attacks = _panels(
+        run,
+        ("attack", "eps"),
+        lambda c: f"{c['attack']}, {c.get('norm', '')}",
+        lambda c: c["eps"] != 0 and c not in part,
+    )
     most = max(map(len, attacks.values()))
     return {attack: tried for attack, tried in attacks.items() if len(tried) == most}
 
