@@ -54,7 +54,12 @@ def ready(spec: Spec, dataset: Dataset, files: Sequence[Path], provide: Provide,
     Raises `UserError` for weights that are missing, do not fit, or are the same in two members.
     """
     module = registry.model(str(spec), dataset)
-    parts = list(_leaves(Part(str(spec), 0, module)))
+    fault = f"{registry.origin(module)} does not say what it is made of and how it is drawn from"
+    with registry.blamed(fault):
+        parts = list(_leaves(Part(str(spec), 0, module)))
+        stochastic = bool(getattr(module, "stochastic", False))
+        default_draws = int(getattr(module, "default_draws", 1))
+        most_draws = module.most_draws if isinstance(module, Finite) else None
     span = 1 + max(part.seed for part in parts)
     parts = [Part(part.spec, part.seed + training * span, part.module) for part in parts]
     sources = [
@@ -65,9 +70,9 @@ def ready(spec: Spec, dataset: Dataset, files: Sequence[Path], provide: Provide,
         module=module,
         spec=spec,
         plugins=registry.plugins(str(spec)),
-        stochastic=bool(getattr(module, "stochastic", False)),
-        default_draws=int(getattr(module, "default_draws", 1)),
-        most_draws=module.most_draws if isinstance(module, Finite) else None,
+        stochastic=stochastic,
+        default_draws=default_draws,
+        most_draws=most_draws,
         parameters=sum(p.numel() for p in module.parameters()),
         checksum=weights.checksum(module),
         weights_source=textwrap.shorten("; ".join(dict.fromkeys(sources)), 300, placeholder=" …"),

@@ -16,9 +16,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 from torch.utils.flop_counter import FlopCounterMode
 
-from stressbench import randomness
+from stressbench import randomness, registry
 from stressbench.errors import UserError
-from stressbench.registry import describe
 
 # In a pass that is watched: a tensor with another first dimension has no row for each image.
 _IMAGES = 2
@@ -120,16 +119,12 @@ def _one_pass(model: nn.Module, image_size: tuple[int, int], count: int) -> None
     parameter = next(model.parameters(), torch.empty(0))
     images = torch.full((count, 3, *image_size), 0.5, device=parameter.device, dtype=parameter.dtype)
     devices = [images.device] if images.is_cuda else []
+    height, width = image_size
+    fault = f"{registry.origin(model) or 'the model'} fails on images of {height}×{width} pixels"
+    advice = "use it on others, or mend that plugin"
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices):
+        with torch.no_grad(), torch.random.fork_rng(devices), registry.blamed(fault, advice=advice):
             model.eval()(images)
-    except UserError:
-        raise
-    except Exception as error:  # the model is a plugin's, and may fail in any way
-        height, width = image_size
-        raise UserError(
-            f"the model fails on images of {height}×{width} pixels ({describe(error)}): use it on others, or mend it"
-        ) from error
     finally:
         for module, training in modes:
             module.training = training

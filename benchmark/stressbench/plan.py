@@ -168,18 +168,20 @@ class _Suites:
         self.broken: dict[str, UserError] = {}
         self.left_out: dict[str, str] = {}
         for name, options in self._options(words).items():
+            entry = registry.find("suites", parse(name).name)
             try:
                 suite = registry.suite(name, options)
+                with registry.blamed(f"{entry} failed while its conditions were made for {dataset.name}", BrokenPlugin):
+                    why = suite.unsupported(dataset)
+                    conditions = [] if why else suite.conditions()
             except BrokenPlugin as error:
                 self.broken[name] = error
                 continue
-            why = suite.unsupported(dataset)
             if why is not None and not everything:
                 raise UserError(f"the {name} suite says nothing about {dataset.name}: {why}")
             if why is not None:
                 self.left_out[name] = why
                 continue
-            conditions = suite.conditions()
             try:
                 archive = _archive(words.stress, suite, conditions, dataset)
             except UserError as error:
@@ -190,7 +192,6 @@ class _Suites:
             # A record travels; the folders of the machine that made it stay at home. (Unlike `Path.exists`, the
             # function of `os.path` bears any text.)
             recorded = {k: Path(v).name if os.path.exists(v) else v for k, v in options.items()}  # noqa: PTH110
-            entry = registry.find("suites", parse(name).name)
             self.usable.append(_Chosen(suite, entry, recorded, conditions, archive))
 
     def _options(self, words: Words) -> dict[str, dict[str, str]]:

@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from stressbench import randomness
+from stressbench import randomness, registry
 from stressbench.contracts import Sampler
 from stressbench.errors import UserError
-from stressbench.registry import Entry, describe
+from stressbench.registry import Entry
 
 Precision = Literal["float32", "bfloat16"]
 
 
 def sample(module: nn.Module, images: Tensor, n: int) -> list[Tensor]:
-    """Logits (N, C) of each of n draws for images (N, 3, H, W): the module's own `draws`, else n passes."""
-    if isinstance(module, Sampler):
-        return list(module.draws(images, n))
-    draws = []
-    for index in range(n):
-        with randomness.redraw(index):
-            draws.append(module(images))
-    return draws
+    """Logits (N, C) of each of n draws for images (N, 3, H, W): the module's own `draws`, else n passes.
+
+    Raises `UserError` where a module that the registry built raises: the one of several that does is named.
+    """
+    name = registry.origin(module)
+    with _blamed(name, images) if name else nullcontext():
+        if isinstance(module, Sampler):
+            return list(module.draws(images, n))
+        draws = []
+        for index in range(n):
+            with randomness.redraw(index):
+                draws.append(module(images))
+        return draws
+
+
+def _blamed(name: str, images: Tensor) -> AbstractContextManager[None]:
+    return registry.blamed(f"{name} failed on {len(images)} images", passing=(torch.OutOfMemoryError,))
 
 
 def forbid_tf32() -> None:
@@ -52,7 +61,7 @@ class Predictor:
         forbid_tf32()  # here, and not at the first pass, because an attack takes gradients before it
         self.module = module.eval().to(memory_format=torch.channels_last)  # the faster layout for convolutions
         self.draws = draws
-        self._entry = entry
+        self._name = registry.origin(module) or str(entry)
         self._classes = classes
         self._stochastic = stochastic
         self._precision = precision
@@ -76,7 +85,7 @@ class Predictor:
                 parts.append(self._chunk_log_probs(flat[done : done + size], keys[done : done + size]))
             except torch.OutOfMemoryError as error:
                 if size == 1:
-                    raise UserError(f"the device has too little memory for one image of {self._entry}") from error
+                    raise UserError(f"the device has too little memory for one image of {self._name}") from error
                 self._chunk = (size + 1) // 2
                 torch.cuda.empty_cache()
             else:
@@ -91,36 +100,33 @@ class Predictor:
         )
         devices = [images.device] if images.device.type == "cuda" else []
         with torch.inference_mode(), torch.random.fork_rng(devices, enabled=self._stochastic), autocast:
-            try:
-                logits = self._logits(images, keys)
-            except (UserError, torch.OutOfMemoryError):
-                raise
-            except Exception as error:  # the model is a plugin's, and may fail in any way
-                raise UserError(f"{self._entry} failed on {len(images)} images: {describe(error)}") from error
+            logits = self._logits(images, keys)
         return logits.float().log_softmax(dim=-1)
 
     def _logits(self, images: Tensor, keys: Tensor) -> Tensor:
         if not self._stochastic:
-            return self._checked(self.module(images), images).unsqueeze(0)
-        with randomness.draw(keys, 0):
+            with _blamed(self._name, images):
+                logits = self.module(images)
+            return self._checked(logits, images).unsqueeze(0)
+        with randomness.draw(keys, 0), _blamed(self._name, images):
             draws = sample(self.module, images, self.draws)
         if len(draws) != self.draws:
-            raise UserError(f"{self._entry} gave {len(draws)} draws; it was asked for {self.draws}")
+            raise UserError(f"{self._name} gave {len(draws)} draws; it was asked for {self.draws}")
         return torch.stack([self._checked(logits, images) for logits in draws])
 
     def _checked(self, logits: object, images: Tensor) -> Tensor:
         expected = (len(images), self._classes)
         if not isinstance(logits, Tensor):
-            raise UserError(f"{self._entry} returned a {type(logits).__name__}; it must return logits {expected}")
+            raise UserError(f"{self._name} returned a {type(logits).__name__}; it must return logits {expected}")
         if tuple(logits.shape) != expected:
             raise UserError(
-                f"{self._entry} returned shape {tuple(logits.shape)} for {len(images)} images of {self._classes} "
+                f"{self._name} returned shape {tuple(logits.shape)} for {len(images)} images of {self._classes} "
                 f"classes; it must return logits {expected}"
             )
         if not bool(logits.isfinite().all()):
             wrong = int((~logits.isfinite()).any(dim=1).sum())
             raise UserError(
-                f"{self._entry} returned NaN or infinite logits for {wrong} of {len(images)} images; check its "
+                f"{self._name} returned NaN or infinite logits for {wrong} of {len(images)} images; check its "
                 "weights and its normalisation"
             )
         return logits

@@ -75,6 +75,11 @@ class SuiteInfo(_Part):
     options: dict[str, str]
     baseline: Baseline | None
 
+    @property
+    def offer(self) -> str:
+        """What names this suite also where another distribution offers one of the same name."""
+        return f"{self.distribution}/{self.name}"
+
 
 class DatasetInfo(_Part):
     name: Text

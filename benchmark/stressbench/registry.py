@@ -11,11 +11,13 @@ import inspect
 import sys
 import typing
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import Distribution, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, runtime_checkable
+from weakref import WeakKeyDictionary
 
 from stressbench.errors import BrokenPlugin, UserError, did_you_mean
 from stressbench.spec import Spec, parse, split
@@ -29,6 +31,9 @@ KINDS = ("models", "suites", "datasets")
 
 # How a callable annotates an `argument` that names a model, or several joined by +: they are checked with its options.
 ModelName = Annotated[str, "names of models, joined by +"]
+
+# The plugins that a module is from: an error may come from inside a model that is made of other plugins' models.
+_built: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
 
 
 class Loadable(Protocol):
@@ -52,14 +57,8 @@ class Entry:
 
     def load(self) -> Any:
         """Import the plugin; returns its callable or `Finder`. Raises `BrokenPlugin` that names it if it cannot be."""
-        try:
+        with blamed(f"{self} cannot be imported", BrokenPlugin, "mend or uninstall that plugin"):
             target = self.point.load()
-        except UserError:
-            raise
-        except Exception as error:  # a plugin may fail in any way, and each is its author's to mend
-            raise BrokenPlugin(
-                f"{self} cannot be imported: {describe(error)}. Mend or uninstall that plugin"
-            ) from error
         if not callable(target) and not isinstance(target, Finder):
             raise BrokenPlugin(f"{self} is a {type(target).__name__}, not a callable: its entry point must name one")
         return target
@@ -99,7 +98,7 @@ def find(kind: str, name: str) -> Entry:
     distribution, _, bare = name.rpartition("/")
     matches = [e for e in offered if e.name == bare and distribution in ("", e.distribution)]
     if not matches:
-        hint = did_you_mean(name, [e.name for e in offered])
+        hint = did_you_mean(name, [f"{e.distribution}/{e.name}" if distribution else e.name for e in offered])
         raise UserError(f"there is no {kind[:-1]} called '{name}': {hint}`bench list {kind}` shows all")
     if len(matches) > 1:
         choices = " or ".join(f"{e.distribution}/{e.name}" for e in matches)
@@ -141,7 +140,14 @@ def model(text: str, dataset: Dataset) -> nn.Module:
 
     entry, factory, typed = _model(text)
     result: nn.Module = _expect(nn.Module, _call(entry, factory, dataset, **typed), entry)
+    first, *inner = plugins(text)
+    _built[result] = f"{first} with {' and '.join(map(str, inner))}" if inner else str(first)
     return result
+
+
+def origin(module: nn.Module) -> str | None:
+    """The plugins that a module which `model` built is from, for an error's line; None for other modules."""
+    return _built.get(module)
 
 
 def check_model(text: str) -> Entry:
@@ -180,6 +186,28 @@ def option_type(kind: str, text: str, option: inspect.Parameter) -> str:
     if typing.get_origin(hint) is typing.Literal:
         return "|".join(map(str, typing.get_args(hint)))
     return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
+
+
+@contextmanager
+def blamed(
+    fault: str,
+    kind: type[UserError] = UserError,
+    advice: str = "mend that plugin",
+    passing: tuple[type[BaseException], ...] = (),
+) -> Iterator[None]:
+    """Code of a plugin runs inside: whatever it raises becomes an error of a `kind`: the fault, the reason, the advice.
+
+    A `UserError` passes, and so does Ctrl-C. Else it need not be an `Exception`: a plugin may call sys.exit, and what
+    extensions in Rust raise in a panic is none either.
+    """
+    try:
+        yield
+    except passing:
+        raise
+    except (UserError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise kind(f"{fault}: {describe(error)}; {advice}") from error
 
 
 def describe(error: BaseException) -> str:
@@ -271,12 +299,8 @@ def _annotation(factory: Callable[..., Any], parameter: inspect.Parameter) -> An
 
 
 def _call(entry: Entry, factory: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    try:
+    with blamed(f"{entry} failed while it was built", BrokenPlugin):
         return factory(*args, **kwargs)
-    except UserError:
-        raise
-    except Exception as error:  # as for the import: whatever it is, it is the plugin's
-        raise BrokenPlugin(f"{entry} failed while it was built: {describe(error)}") from error
 
 
 def _expect(kind: Any, value: Any, entry: Entry) -> Any:

@@ -53,7 +53,8 @@ class Run:
             stress=plan.stress,
             stress_verified=None if plan.archive is None else plan.archive.verified,
         )
-        self._baseline = plan.suite.baseline(self._data)
+        with self._blamed():
+            self._baseline = plan.suite.baseline(self._data)
         self.store = Store(out, plan.title, self._identity())
 
     def __call__(self, fresh: bool, screen: Screen) -> record.Record:
@@ -143,18 +144,14 @@ class Run:
     @contextmanager
     def _blamed(self) -> Iterator[None]:
         """What a suite fails with is its author's to mend, and said in a line."""
+        fault = f"{self.plan.suite_entry} failed with {registry.origin(self._ready.module)}"
         try:
-            yield
-        except UserError:
-            raise
+            with registry.blamed(fault, passing=(torch.OutOfMemoryError,)):
+                yield
         except torch.OutOfMemoryError as error:
             raise UserError(
                 f"the device has too little memory for the {self.plan.suite.name} suite with "
                 f"{self.plan.batch_size} images at a time: give a smaller --batch-size"
-            ) from error
-        except Exception as error:  # the suite is a plugin's, and so is the model that it works on
-            raise UserError(
-                f"{self.plan.suite_entry} failed with {self._ready.entry}: {registry.describe(error)}"
             ) from error
 
     def _score(self) -> record.Record:

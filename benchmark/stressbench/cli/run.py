@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -126,15 +128,18 @@ def run(
     words = Words(suites, models, suite_options={k: str(v) for k, v in options.items() if v is not None}, **rest)  # type: ignore[arg-type]
     finished: list[tuple[str, str]] = []
     failures: list[Failure] = []
-    for outcome in run_all(words, out, fresh, Screen()):
-        if isinstance(outcome, Failure):
-            failures.append(outcome)
-            continue
-        finished.append((outcome.record.model.spec, outcome.record.suite.name))
-        if as_json:
-            click.echo(outcome.record.model_dump_json())
-        else:
-            show.result(outcome.plan.suite, outcome.record, outcome.folder)
+    stdout = sys.stdout
+    # What a plugin prints is not for the reader of the records.
+    with redirect_stdout(sys.stderr) if as_json else nullcontext():
+        for outcome in run_all(words, out, fresh, Screen()):
+            if isinstance(outcome, Failure):
+                failures.append(outcome)
+                continue
+            finished.append((outcome.record.model.spec, outcome.record.suite.name))
+            if as_json:
+                click.echo(outcome.record.model_dump_json(), file=stdout)
+            else:
+                show.result(outcome.plan.suite, outcome.record, outcome.folder)
     close(words.dataset, out, finished, failures)
 
 

@@ -26,7 +26,7 @@ def show(target: str, dataset: str, data_dir: Path | None, dataset_name: str | N
 
     if explain.is_run(target):
         found = record.load(Path(target))
-        suite = registry.suite(found.suite.name)
+        suite = registry.suite(found.suite.offer)
         if form is None:
             shown.result(suite, found, Path(target) if Path(target).is_dir() else Path(target).parent)
         elif form == "json":

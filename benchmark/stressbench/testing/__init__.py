@@ -103,7 +103,9 @@ def _finding(check: Promise, subject: Subject, not_passed: set[str], meta: bool)
         return result("failed", fault.seen, fault.change or check.change)
     except UserError as error:
         return result("failed", str(error), check.change)
-    except Exception as error:  # the model is a plugin's, and may fail in any way
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # the model is a plugin's, and may fail in any way; sys.exit is no `Exception`
         return result("failed", f"it raised {registry.describe(error)}", check.change)
     return result("passed")
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stressbench import metrics, randomness
+from stressbench import metrics, randomness, registry
 from stressbench.contracts import Dataset
 from stressbench.errors import UserError
 from stressbench.predict import forbid_tf32
@@ -81,9 +81,10 @@ def train(
     the training goes on from the snapshot `start` that an earlier one gave to `keep` after an epoch. On CUDA the
     arithmetic is bfloat16 where autocast deems that safe. The held-out set decides nothing.
 
-    Raises `UserError` when the training diverges, and when the device has too little memory for it. Torch's generators
-    are left as they were.
+    Raises `UserError` when the network fails or diverges, and when the device has too little memory for it.
+    Torch's generators are left as they were.
     """
+    fault = f"{registry.origin(module) or 'the network'} failed while it was trained"
     # Dropout draws from torch's own generator.
     with _seeded(randomness.derive("training", seed), device), _tuned(device):
         module.to(device).to(memory_format=torch.channels_last)
@@ -93,7 +94,8 @@ def train(
                 work.restore(start)
             work.tell(0)
             for _ in range(len(work.epochs), recipe.epochs):
-                work.run(held_out)
+                with registry.blamed(fault, passing=(torch.OutOfMemoryError,)):
+                    work.run(held_out)
                 if keep is not None:
                     keep(work.snapshot())
         except torch.OutOfMemoryError as error:
