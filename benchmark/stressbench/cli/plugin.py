@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -13,7 +14,24 @@ _MARKS = {"passed": "✓", "noted": "!", "failed": "✗", "skipped": "–"}
 
 @click.group()
 def plugin() -> None:
-    """Try plugins out before others use them."""
+    """Write plugins, and try them out before others use them."""
+
+
+@plugin.command()
+@click.argument("name")
+@click.option("--out", type=click.Path(path_type=Path), help="The new folder [default: NAME, here].")
+def new(name: str, out: Path | None) -> None:
+    """Write an installable package with a small model called NAME, for you to change."""
+    from stressbench import registry, scaffold
+
+    folder = out or Path(name)
+    for path in scaffold.create(name, folder):
+        click.echo(path)
+    for entry in registry.entries("models"):
+        if entry.name == name:
+            click.echo(f"there is a {entry} already: with both installed, write {name}/{name} for yours", err=True)
+    quoted = shlex.quote(str(folder))
+    click.echo(f"\nnext:\n  pip install -e {quoted}\n  bench plugin check {name}\n  bench run --model {name}")
 
 
 @plugin.command()
