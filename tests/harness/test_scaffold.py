@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -91,7 +91,7 @@ def test_nothing_is_overwritten(there: str, tmp_path: Path, capsys: pytest.Captu
             target.symlink_to(tmp_path / "nowhere")
     assert new("mynet") == 2
     assert "mynet is there already, and nothing is overwritten" in capsys.readouterr().err
-    assert os.listdir(tmp_path) == ["mynet"]
+    assert list(tmp_path.iterdir()) == [target]
     assert there != "folder" or (target / "README.md").read_text() == "mine"
 
 
@@ -114,9 +114,7 @@ def test_all_is_written_or_nothing(
     assert not (tmp_path / "new" / "mynet").exists()
 
 
-def test_nothing_heavy_is_imported_for_it(bench: object, tmp_path: Path) -> None:
-    import subprocess
-
+def test_nothing_heavy_is_imported_for_it() -> None:
     code = (
         "import sys; from stressbench.cli import cli; cli.main(['plugin', 'new', 'mynet'], standalone_mode=False);"
         "print('torch' in sys.modules)"

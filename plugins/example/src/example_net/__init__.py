@@ -6,7 +6,7 @@ from stressbench.contracts import Dataset
 
 
 class Net(nn.Module):
-    """A small convolutional network, to be changed; what follows `dataset` are its options, as in `example-net,width=32`."""
+    """A small convolutional network, to be changed; what follows `dataset` are its options: `example-net,width=32`."""
 
     untrained = True  # built without its weights: `bench train` makes them, or --weights names them
 
