@@ -27,7 +27,8 @@ def model(text: str, dataset: Dataset) -> Iterator[str]:
     yield f"multiply-adds   {passes.multiply_adds(module, dataset.image_size):,} for one image, one pass"
     yield f"draws           {_draws(module)}"
     if isinstance(module, Composite):
-        parts = ", ".join(f"{part.spec} (seed {part.seed})" for part in module.parts())
+        with registry.blamed(f"{entry} does not say what it is made of"):
+            parts = ", ".join(f"{part.spec} (seed {part.seed})" for part in module.parts())
         yield f"made of         {parts}"
     yield from ("", "options:", *_options(str(spec)))
     yield from ("", "locations, for training-free wrappers:")

@@ -57,8 +57,12 @@ class Entry:
 
     def load(self) -> Any:
         """Import the plugin; returns its callable or `Finder`. Raises `BrokenPlugin` that names it if it cannot be."""
-        with blamed(f"{self} cannot be imported", BrokenPlugin, "mend or uninstall that plugin"):
-            target = self.point.load()
+        fault = f"{self} cannot be imported"
+        try:
+            with blamed(fault, BrokenPlugin, "mend or uninstall that plugin"):
+                target = self.point.load()
+        except UserError as error:  # its own words say what to do, and are no reason to stop the others
+            raise error if isinstance(error, BrokenPlugin) else BrokenPlugin(f"{fault}: {error}") from error
         if not callable(target) and not isinstance(target, Finder):
             raise BrokenPlugin(f"{self} is a {type(target).__name__}, not a callable: its entry point must name one")
         return target
@@ -85,7 +89,8 @@ def entries(kind: str) -> list[Entry]:
         if point.dist is None:
             continue
         if point.dist not in offerers:
-            offerers[point.dist] = (point.dist.name, point.dist.version)
+            # What is left of a package that was removed by hand may have entry points and no name.
+            offerers[point.dist] = (point.dist.name or "unknown", point.dist.version or "unknown")
         # A distribution can be on the path twice (an editable install beside its sources); that is one offer.
         entry = Entry(kind, point.name, *offerers[point.dist], point)
         found.setdefault((entry.name, entry.distribution), entry)
@@ -114,11 +119,24 @@ def names(kind: str) -> list[str]:
 
 
 def dataset(name: str, split: str, data_dir: Path | None = None, dataset_name: str | None = None) -> Dataset:
-    """The split of a dataset ("test" or "train"), under `dataset_name` if that is given."""
+    """The split of a dataset ("test" or "train"), under `dataset_name` if that is given; its labels are checked."""
+    import torch
+
     from stressbench.contracts import Dataset
 
     entry = find("datasets", name)
     result: Dataset = _expect(Dataset, _call(entry, entry.load(), split, data_dir, dataset_name), entry)
+    labels = result.labels
+    if labels.dtype != torch.int64 or labels.shape != (len(result.images),):
+        raise BrokenPlugin(
+            f"{entry} has labels {tuple(labels.shape)} of {labels.dtype} for {len(result.images)} images; "
+            "they must be one int64 an image"
+        )
+    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < result.classes:
+        raise BrokenPlugin(
+            f"{entry} has labels from {labels.min()} to {labels.max()}; of {result.classes} classes they must be "
+            f"0 … {result.classes - 1}"
+        )
     return result
 
 

@@ -111,7 +111,41 @@ class Dusk(CorruptionSuite):
         return super().observe(*args)
 """
 
+# Datasets that break their contract, each in its own way.
+DATASETS = """
+import torch
+from stressbench.contracts import Dataset
+from stressbench.datasets.digits import InMemory
+
+def data(pixels=None, labels=None):
+    pixels = torch.zeros(4, 3, 8, 8, dtype=torch.uint8) if pixels is None else pixels
+    labels = torch.arange(4) if labels is None else labels
+    return Dataset("odd", "test", InMemory(pixels), labels, 4, (8, 8))
+
+def floats(*words):
+    return data(torch.rand(4, 3, 8, 8))
+
+def larger(*words):
+    return data(torch.zeros(4, 3, 9, 9, dtype=torch.uint8))
+
+def fewer(*words):
+    return data(labels=torch.arange(3))
+
+def beyond(*words):
+    return data(labels=torch.arange(1, 5))
+
+def soft(*words):
+    return data(labels=torch.ones(4))
+
+def lost(*words):
+    class Lost(InMemory):
+        def read(self, start, stop):
+            raise OSError("the disk\\nis gone")
+    return Dataset("odd", "test", Lost(torch.zeros(4, 3, 8, 8)), torch.arange(4), 4, (8, 8))
+"""
+
 IMPORTS = {
+    "asks": "from stressbench.errors import UserError\nraise UserError('set ZOO_HOME to the checkpoints')",
     "raises": "raise RuntimeError('no\\nflux')",
     "exits": "import sys; sys.exit('no licence')",
     "panics": "class Panic(BaseException): pass\nraise Panic('index out of bounds')",
@@ -136,7 +170,10 @@ def _installed(tmp_path_factory: pytest.TempPathFactory) -> Any:
         (site / f"import_{name}.py").write_text(text + "\n")
         models[f"import-{name}"] = f"import_{name}:net"
     suites = {"faulty-dusk": "faulty_zoo:Dusk"}
-    write_distribution(site, "faulty-zoo", {"stressbench.models": models, "stressbench.suites": suites})
+    (site / "faulty_data.py").write_text(DATASETS)
+    datasets = {name: f"faulty_data:{name}" for name in ("floats", "larger", "fewer", "beyond", "soft", "lost")}
+    offered = {"models": models, "suites": suites, "datasets": datasets}
+    write_distribution(site, "faulty-zoo", {f"stressbench.{kind}": points for kind, points in offered.items()})
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(site))
         yield
@@ -272,6 +309,7 @@ _FLUX, _LICENCE, _BOUNDS = "RuntimeError: no flux", "SystemExit: no licence", "P
         ("import-raises", ["model 'import-raises' of faulty-zoo 1.0 cannot be imported", _FLUX]),
         ("import-exits", ["model 'import-exits' of faulty-zoo 1.0 cannot be imported", _LICENCE]),
         ("import-panics", ["model 'import-panics' of faulty-zoo 1.0 cannot be imported", _BOUNDS]),
+        ("import-asks", ["'import-asks' of faulty-zoo 1.0 cannot be imported", "set ZOO_HOME to the checkpoints"]),
         ("faulty,when=build", ["model 'faulty' of faulty-zoo 1.0 failed while it was built", _FLUX]),
         ("faulty,when=build,what=exit", ["faulty-zoo 1.0 failed while it was built", _LICENCE]),
         ("faulty,when=pass", ["under none, severity 0, model 'faulty' of faulty-zoo 1.0 failed on 10 images", _FLUX]),
@@ -311,6 +349,25 @@ def test_a_suite_that_fails_is_named_and_others_go_on(
     line = next(line for line in capsys.readouterr().err.splitlines() if line.startswith("bench: "))
     assert "suite 'faulty-dusk' of faulty-zoo 1.0 failed" in line
     assert why in line
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("floats", "dataset 'odd' read (4, 3, 8, 8) of torch.float32; it must read (4, 3, 8, 8) of torch.uint8"),
+        ("larger", "dataset 'odd' read (4, 3, 9, 9) of torch.uint8; it must read (4, 3, 8, 8)"),
+        ("fewer", "dataset 'fewer' of faulty-zoo 1.0 has labels (3,) of torch.int64 for 4 images"),
+        ("beyond", "dataset 'beyond' of faulty-zoo 1.0 has labels from 1 to 4; of 4 classes they must be 0 … 3"),
+        ("soft", "dataset 'soft' of faulty-zoo 1.0 has labels (4,) of torch.float32"),
+        ("lost", "dataset 'odd' failed to read images 0 … 3: OSError: the disk is gone"),
+    ],
+)
+def test_a_dataset_that_gives_something_else_is_refused(
+    name: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert bench("run", "--model", "tiny", "--suite", "north/dusk", "--dataset", name) == 2
+    assert words in capsys.readouterr().err.splitlines()[-1]
+    assert not records()
 
 
 @pytest.mark.parametrize("spec", ["import-ctrl_c", "faulty,when=build,what=ctrl-c", "faulty,when=pass,what=ctrl-c"])

@@ -16,7 +16,7 @@ import torch
 from stressbench.contracts import Batch, Condition, Dataset, Suite
 from stressbench.datasets.checksums import LABELS
 from stressbench.datasets.official import SEVERITIES, map_npy
-from stressbench.datasets.resident import to_float
+from stressbench.datasets.resident import read, to_float
 from stressbench.errors import UserError, did_you_mean
 from stressbench.randomness import derive, image_keys
 from stressbench.terminal import Screen
@@ -92,7 +92,7 @@ def present(
     cpu = torch.device("cpu")
     indices = torch.arange(start, stop)
     keys = image_keys(derive(seed, condition), indices)
-    batch = Batch(to_float(dataset.images.read(start, stop), cpu), dataset.labels[start:stop], indices, keys)
+    batch = Batch(to_float(read(dataset, start, stop), cpu), dataset.labels[start:stop], indices, keys)
     stressed = suite.present(condition, batch, torch.nn.Identity()).images
     pixels: NDArray[np.uint8] = stressed.mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
     return pixels

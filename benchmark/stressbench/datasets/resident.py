@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from stressbench import registry
 from stressbench.contracts import Dataset
 from stressbench.datasets.fingerprint import BLOCK, Fingerprint
+from stressbench.errors import UserError
 
 CPU_BYTES = 2 << 30  # memory that a run may take for images on the CPU
 CUDA_SHARE = 0.25  # of the GPU's free memory; the model and its activations need the rest
@@ -31,7 +33,7 @@ class Resident:
         running = Fingerprint(dataset, n)
         for start in range(0, n, BLOCK):
             stop = min(start + BLOCK, n)
-            pixels = dataset.images.read(start, stop)
+            pixels = read(dataset, start, stop)
             running.update(pixels)
             if kept is not None:
                 kept[start:stop] = pixels.to(device)
@@ -49,8 +51,22 @@ class Resident:
     def batch(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """Images start … stop−1, (N, 3, H, W) float32 in [0, 1], and their labels, (N,) int64, on the device."""
         stop = min(stop, self._n)
-        pixels = self._dataset.images.read(start, stop) if self._kept is None else self._kept[start:stop]
+        pixels = read(self._dataset, start, stop) if self._kept is None else self._kept[start:stop]
         return to_float(pixels, self._device), self._labels[start:stop]
+
+
+def read(dataset: Dataset, start: int, stop: int) -> Tensor:
+    """Images start … stop−1 of a dataset: (stop − start, 3, H, W), uint8, on the CPU.
+
+    Raises `UserError` where the dataset fails, or has something else to give.
+    """
+    with registry.blamed(f"dataset '{dataset.name}' failed to read images {start} … {stop - 1}"):
+        pixels = dataset.images.read(start, stop)
+    wanted = (stop - start, 3, *dataset.image_size)
+    found = f"{tuple(pixels.shape)} of {pixels.dtype}" if isinstance(pixels, Tensor) else f"a {type(pixels).__name__}"
+    if found != f"{wanted} of {torch.uint8}":
+        raise UserError(f"dataset '{dataset.name}' read {found}; it must read {wanted} of {torch.uint8}")
+    return pixels
 
 
 def to_float(pixels: Tensor, device: torch.device) -> Tensor:

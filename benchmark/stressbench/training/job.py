@@ -18,6 +18,7 @@ from stressbench import models, plan, registry, weights
 from stressbench.contracts import Composite, Dataset
 from stressbench.datasets.digits import InMemory
 from stressbench.datasets.fingerprint import fingerprint
+from stressbench.datasets.resident import read
 from stressbench.errors import UserError
 from stressbench.terminal import Screen
 from stressbench.training import checkpoint, curves
@@ -109,7 +110,7 @@ class Trainer:
 
 def _in_memory(dataset: Dataset) -> Dataset:
     """A dataset whose images were decoded, once for all epochs and trainings."""
-    return replace(dataset, images=InMemory(dataset.images.read(0, len(dataset.images))))
+    return replace(dataset, images=InMemory(read(dataset, 0, len(dataset.images))))
 
 
 def _require_trainable(model: str, module: nn.Module) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from stressbench import metrics, randomness, registry
 from stressbench.contracts import Dataset
+from stressbench.datasets.resident import read
 from stressbench.errors import UserError
 from stressbench.predict import forbid_tf32
 from stressbench.training.recipes import Recipe
@@ -120,7 +121,7 @@ def evaluate(module: nn.Module, dataset: Dataset, device: torch.device) -> Measu
     with torch.inference_mode(), _seeded(0, device):
         for begin in range(0, len(dataset.images), size):
             end = min(begin + size, len(dataset.images))
-            images = _floats(dataset.images.read(begin, end).to(device))
+            images = _floats(read(dataset, begin, end).to(device))
             labels = dataset.labels[begin:end].to(device)
             with randomness.draw(randomness.image_keys(seed, torch.arange(begin, end, device=device)), 0):
                 log_p = module(images).float().log_softmax(dim=1)
@@ -148,7 +149,7 @@ class _Training:
     ) -> None:
         self.epochs: list[Epoch] = []
         self._module, self._recipe, self._device, self._report = module, recipe, device, report
-        self._images = train_set.images.read(0, len(train_set.images)).to(device)
+        self._images = read(train_set, 0, len(train_set.images)).to(device)
         self._labels = train_set.labels.to(device)
         self._classes = train_set.classes
         # Batches of equal size: a last one of a few images would unsettle batch normalisation.
