@@ -42,7 +42,13 @@ class Model(Protocol):
     stochastic: bool  # two passes differ; random numbers come from `stressbench.randomness`, or from torch's generator
     default_draws: int  # how many passes make one prediction unless `--draws` says otherwise
     untrained: bool  # the weights that it was built with are an initialisation: the harness must load or train some
-    origin: str  # what else decides its numbers, beside plugin and weights: a library's version, a repository's commit
+
+
+@runtime_checkable
+class Published(Protocol):
+    """A module whose numbers something else decides, beside its plugin and its weights."""
+
+    origin: str  # a library's version, a repository's commit
 
 
 @dataclass(frozen=True)

@@ -288,7 +288,7 @@ def test_models_of_one_name_in_one_table_are_told_apart() -> None:
         assert bench("leaderboard", "add", str(path)) == 0
     assert bench("leaderboard", "build") == 0
     page = Path("leaderboard/README.md").read_text()
-    assert "## dusk on patch" in page
+    assert "## north/dusk on patch" in page
     assert "[net (north)]" in page
     assert "[net (south)]" in page
 

@@ -59,8 +59,7 @@ def chart(group: Group) -> Chart | None:
     return Chart(
         metric=metric,
         lines=[
-            Line(entry.record.model.spec, [(x(size), up(value)) for size, value in curve.items()])
-            for entry, curve in drawn
+            Line(group.name(entry), [(x(size), up(value)) for size, value in curve.items()]) for entry, curve in drawn
         ],
         left_out=len(known) - len(drawn),
         draws=[Tick(x(size), str(size)) for size in sizes],

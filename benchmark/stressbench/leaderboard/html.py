@@ -35,7 +35,7 @@ def render(groups: Sequence[Group]) -> str:
     entries = [entry for group in groups for entry in group.entries]
     return environment.from_string(template).render(
         groups=[_group(i, group) for i, group in enumerate(groups)],
-        suites=sorted({group.suite.name for group in groups}),
+        suites=sorted({group.title for group in groups}),
         datasets=sorted({group.dataset for group in groups}),
         kinds=sorted({entry.kind for entry in entries}),
         draws=sorted({draws for group in groups for draws in group.draws}),
@@ -60,31 +60,30 @@ def _group(i: int, group: Group) -> dict[str, Any]:
     views = [None, *group.draws]
     return {
         "id": f"group-{i}",
-        "suite": group.suite.name,
+        "suite": group.title,
         "dataset": group.dataset,
         "about": group.about(),
         "by": group.metrics[0],
         "columns": columns,
         "audited": any(entry.record.findings for entry in group.entries),
         "views": [
-            {"draws": draws, "rows": [_row(group.metrics, ranked, draws) for ranked in group.ranked(draws)]}
-            for draws in views
+            {"draws": draws, "rows": [_row(group, ranked, draws) for ranked in group.ranked(draws)]} for draws in views
         ],
         "chart": chart(group),
     }
 
 
-def _row(metrics: Sequence[Metric], ranked: Ranked, draws: int | None) -> dict[str, Any]:
+def _row(group: Group, ranked: Ranked, draws: int | None) -> dict[str, Any]:
     entry = ranked.entry
-    record = entry.record
+    record, name = entry.record, group.name(entry)
     return {
         "rank": ranked.rank,
-        "model": record.model.spec,
-        "parts": re.split(r"(?<=[:,+/])", record.model.spec),  # where a long one may be broken
+        "model": name,
+        "parts": re.split(r"(?<=[:,+/])", name),  # where a long one may be broken
         "link": quote(entry.path.as_posix()),
         "kind": entry.kind,
         "draws": record.draws if draws is None or not record.model.stochastic else draws,
-        "cells": [_cell(metric, entry, draws) for metric in metrics],
+        "cells": [_cell(metric, entry, draws) for metric in group.metrics],
         "parameters": record.model.parameters,
         "audit": ", ".join(dict.fromkeys(finding.check for finding in record.findings)),
         "replayed": entry.replay.replayed.date().isoformat() if entry.replay else None,

@@ -22,7 +22,7 @@ def render(groups: Sequence[Group]) -> str:
     ]
     if not groups:
         parts.append("No records yet: `bench leaderboard add RUN` puts the first one here.")
-    for (suite, dataset), tables in groupby(groups, key=lambda group: (group.suite.name, group.dataset)):
+    for (suite, dataset), tables in groupby(groups, key=lambda group: (group.title, group.dataset)):
         parts.append(f"## {escape(suite)} on {escape(dataset)}")
         for group in tables:
             parts += [escape(f"{group.about()}; ranked by {group.metrics[0].name}") + ":", _table(group)]
@@ -34,7 +34,7 @@ def _table(group: Group) -> str:
     for rank, entry in ((ranked.rank, ranked.entry) for ranked in group.ranked()):
         record = entry.record
         row = {"#": "–" if rank is None else str(rank)}
-        row["model"] = f"[{escape(record.model.spec)}]({quote(entry.path.as_posix())})"
+        row["model"] = f"[{escape(group.name(entry))}]({quote(entry.path.as_posix())})"
         row["draws"] = str(record.draws)
         for metric in group.metrics:
             row[f"{metric.name} {ARROW[metric.better]}"] = number(entry.value(metric), metric)

@@ -20,6 +20,7 @@ from stressbench.leaderboard.records import load_all
 from stressbench.record import Record
 from stressbench.spec import parse
 
+_OURS = "stressbench"
 _TIE = 12  # decimal places to which two numbers that are one differ by the order of a sum
 
 
@@ -83,6 +84,18 @@ class Group:
         return self.entries[0].record
 
     @property
+    def title(self) -> str:
+        """The suite's name, with its distribution where that is not ours: two may offer one name."""
+        suite = self.record.suite
+        return suite.name if suite.distribution == _OURS else suite.offer
+
+    def name(self, entry: Entry) -> str:
+        """A model's name, with its distribution where another one's model of the same name is in the table."""
+        model = entry.record.model
+        same = {e.record.model.distribution for e in self.entries if e.record.model.spec == model.spec}
+        return model.spec if len(same) == 1 else f"{model.spec} ({model.distribution})"
+
+    @property
     def metrics(self) -> list[Metric]:
         """Those of the suite's metrics that any record has; the first ranks. One that none has would be all dashes."""
         known = [m for m in self.suite.metrics if any(e.value(m) is not None for e in self.entries)]
@@ -139,4 +152,4 @@ def _comparable(entry: Entry) -> tuple[str, str, int, str, str]:
         "baseline": None if suite.baseline is None else suite.baseline.model_dump(mode="json"),
     }
     digest = hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()
-    return suite.name, dataset_label(entry.record), -data.n, data.stress, digest
+    return suite.offer, dataset_label(entry.record), -data.n, data.stress, digest
