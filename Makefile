@@ -19,8 +19,8 @@ lint: $(INSTALLED)
 types: $(INSTALLED)
 	$(BIN)/mypy
 
-check: $(INSTALLED)
-	$(BIN)/pytest
+check: $(INSTALLED)  # two processes of one thread each: most tests wait for a command or compute little
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist worksteal
 
 bench: $(INSTALLED)  ## speed on this machine: the command line, the stress engines, draws, sizes, attacks, training
 	$(BIN)/python tests/bench/bench_startup.py

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +100,7 @@ def test_the_projects_own_records_are_right() -> None:
         (("model", "weights_checksum"), "none", "model.weights_checksum: is 'none': String should match pattern"),
         (("precision",), "float8", "precision: is 'float8': it is one of float32, bfloat16"),
         (("created",), "2026-01-02T03:04:05", "created: has no time zone"),
-        (("created",), (datetime.now(UTC) + timedelta(days=3)).isoformat(), "which is still to come"),
+        (("created",), "2999-01-02T03:04:05+00:00", "which is still to come"),
         (("model", "spec"), "tiny,width=4,depth=1", "model.spec: is 'tiny,width=4,depth=1', which is written 'tiny"),
         (("model", "spec"), "tiny,(", "model.spec: a bracket in 'tiny,(' has no partner"),
         # the schema
