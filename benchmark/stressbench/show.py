@@ -18,6 +18,7 @@ from stressbench.tabular import escape
 ARROW = {"lower": "↓", "higher": "↑", None: ""}  # which way is better
 
 _MOST_ROWS = 30
+_ROOM = 300  # columns
 
 
 def number(value: float | None, metric: Metric, spread: float | None = None) -> str:
@@ -32,6 +33,7 @@ def number(value: float | None, metric: Metric, spread: float | None = None) -> 
 def result(suite: Suite, record: Record, folder: Path) -> None:
     """Print a record on stdout: the conditions, the metrics, and where everything is."""
     console = Console(highlight=False)
+    console.width = max(console.width, _ROOM)  # a number that is cut off is a wrong one; tables take what they need
     console.print(Text(f"\n{_title(record)}"), soft_wrap=True)
     console.print(_conditions(suite, record.conditions))
     console.print(_metrics(suite, record))
@@ -116,8 +118,9 @@ def _conditions(suite: Suite, rows: Sequence[Row]) -> Table:
     grouped = len(rows) > _MOST_ROWS
     fields = list(rows[0].condition)
     table.add_column(f"{fields[0]}, mean over {', '.join(fields[1:])}" if grouped else ", ".join(fields))
-    # What only describes a condition is in the record, and would make the table too wide.
-    shown = [metric for metric in suite.row_metrics if metric.better is not None]
+    # What only describes a condition is in the record, and would make the table too wide; so would dashes alone.
+    known = {name for row in rows for name, value in row.metrics.items() if value is not None}
+    shown = [metric for metric in suite.row_metrics if metric.better is not None and metric.name in known]
     for metric in shown:
         table.add_column(metric.name, justify="right")
     lines: dict[str, list[Row]] = {}
