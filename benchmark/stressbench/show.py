@@ -119,8 +119,8 @@ def _conditions(suite: Suite, rows: Sequence[Row]) -> Table:
     fields = list(rows[0].condition)
     table.add_column(f"{fields[0]}, mean over {', '.join(fields[1:])}" if grouped else ", ".join(fields))
     # What only describes a condition is in the record, and would make the table too wide; so would dashes alone.
-    known = {name for row in rows for name, value in row.metrics.items() if value is not None}
-    shown = [metric for metric in suite.row_metrics if metric.better is not None and metric.name in known]
+    measured = {name for row in rows for name, value in row.metrics.items() if value is not None}
+    shown = [metric for metric in suite.row_metrics if metric.better is not None and metric.name in measured]
     for metric in shown:
         table.add_column(metric.name, justify="right")
     lines: dict[str, list[Row]] = {}
