@@ -5,9 +5,13 @@ Its parameters have the names that the widely used public weights have, below th
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stressbench import registry, weights
 from stressbench.contracts import Dataset
 from stressbench_plugins.layers import Normalise
 
@@ -52,3 +56,11 @@ class ResNet20(nn.Module):
 
 def resnet20(dataset: Dataset) -> nn.Module:
     return ResNet20(dataset.classes)
+
+
+def trained(shared: Path, device: str) -> tuple[nn.Module, Dataset]:
+    """The network with its public weights, ready on a device, and the test images, from the folder that has both."""
+    dataset = registry.dataset("cifar10", "test", shared / "data" / "cifar10")
+    net = resnet20(dataset)
+    weights.load(net, shared / "weights" / "cifar10_resnet20_public.th")
+    return net.eval().to(device, memory_format=torch.channels_last), dataset

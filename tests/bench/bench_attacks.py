@@ -17,14 +17,14 @@ import torch
 import torchattacks
 from torch import Tensor
 
-from stressbench import randomness, registry, weights
+from stressbench import randomness
 from stressbench_suites.adversarial.attacks import Victim, noise, pgd
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared"
 sys.path.insert(0, str(ROOT / "tests"))
 
-from public_resnet20 import resnet20  # noqa: E402
+from public_resnet20 import trained  # noqa: E402
 
 GOAL = 3.0
 EPS, STEPS, STEP_SIZE = 8 / 255, 20, 1 / 255
@@ -52,10 +52,7 @@ def main() -> None:
         print("skipped: the public data and weights are not beside this checkout")
         return
 
-    dataset = registry.dataset("cifar10", "test", SHARED / "data" / "cifar10")
-    net = resnet20(dataset)
-    weights.load(net, SHARED / "weights" / "cifar10_resnet20_public.th")
-    net = net.eval().to(options.device, memory_format=torch.channels_last)
+    net, dataset = trained(SHARED, options.device)
     images = (dataset.images.read(0, options.images) / 255).to(options.device)
     labels = dataset.labels[: options.images].to(options.device)
     keys = randomness.image_keys(0, torch.arange(options.images, device=options.device))

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from tabulate import tabulate
 
-from stressbench import locations, metrics, randomness, registry, weights
+from stressbench import locations, metrics, randomness, registry
 from stressbench.datasets.resident import Resident
 from stressbench.predict import Predictor
 from stressbench_plugins.training_free import Disturbed, Dropout
@@ -22,6 +22,8 @@ from stressbench_plugins.training_free import Disturbed, Dropout
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared"
 sys.path.insert(0, str(ROOT / "tests"))
+
+from public_resnet20 import trained  # noqa: E402
 
 RATES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)  # the paper's
 BATCH = 250
@@ -37,12 +39,7 @@ def main() -> None:
         print("locations of ResNet-20: left out, the public data and weights are not beside this checkout")
         return
 
-    from public_resnet20 import resnet20
-
-    data = registry.dataset("cifar10", "test", SHARED / "data" / "cifar10")
-    net = resnet20(data)
-    weights.load(net, SHARED / "weights" / "cifar10_resnet20_public.th")
-    net.eval().to(options.device)
+    net, data = trained(SHARED, options.device)
     images = Resident(data, options.images, torch.device(options.device))
     entry = registry.find("models", "infer-dropout")
 
