@@ -56,6 +56,7 @@ class Train(_Part):
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     flip: bool | None = None
     train_draws: _Count = 1
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
 
 class Sweep(_Part):

@@ -78,7 +78,7 @@ class Trainer:
             with self._screen.training(f"training {named}") as report:
                 epochs = train(module, self._train_set, recipe, seed, self._device, report, self._test_set, start, keep)
             curves.plot(path.with_suffix(".png"), epochs, f"{model} on {self._train_set.name}, seed {seed}")
-            weights.save(module, path, identity | _outcome(epochs, self._device))
+            weights.save(module, path, identity | _outcome(epochs, recipe, self._device))
             unfinished.unlink(missing_ok=True)
         return path
 
@@ -163,7 +163,7 @@ def _difference(found: Mapping[str, str], wanted: Mapping[str, str]) -> str:
     return next((f"{key} {found.get(key, 'unknown')}, not {wanted[key]}" for key in others), "")
 
 
-def _outcome(epochs: Sequence[Epoch], device: torch.device) -> dict[str, str]:
+def _outcome(epochs: Sequence[Epoch], recipe: Recipe, device: torch.device) -> dict[str, str]:
     last = epochs[-1]
     told = {
         "train_loss": last.train_loss,
@@ -171,7 +171,7 @@ def _outcome(epochs: Sequence[Epoch], device: torch.device) -> dict[str, str]:
         "seconds": round(sum(epoch.seconds for epoch in epochs), 3),
         "device": device.type,
         "device_name": plan.device_name(device),
-        "arithmetic": "bfloat16 autocast" if device.type == "cuda" else "float32",
+        "arithmetic": recipe.arithmetic(device),
         "stressbench": stressbench.__version__,
         "torch": torch.__version__,
     }

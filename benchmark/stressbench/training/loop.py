@@ -79,8 +79,8 @@ def train(
 
     The images are kept on the device as they are stored, uint8, and are augmented there. On the CPU the weights
     depend on the initial weights and the seed alone, bit for bit, given one machine and number of threads, also where
-    the training goes on from the snapshot `start` that an earlier one gave to `keep` after an epoch. On CUDA the
-    arithmetic is bfloat16 where autocast deems that safe. The held-out set decides nothing.
+    the training goes on from the snapshot `start` that an earlier one gave to `keep` after an epoch. Where the recipe
+    says bfloat16, that is what autocast deems safe. The held-out set decides nothing.
 
     Raises `UserError` when the network fails or diverges, and when the device has too little memory for it.
     Torch's generators are left as they were.
@@ -227,6 +227,7 @@ class _Training:
         """The steps of an epoch; returns their mean loss."""
         recipe = self._recipe
         every = _CUDA_REPORT_EVERY if self._device.type == "cuda" else 1
+        low = recipe.arithmetic(self._device) == "bfloat16"
         before = len(self.epochs) * self._steps
         losses: list[Tensor] = []
         told = seen = 0
@@ -235,7 +236,7 @@ class _Training:
         for chosen in order.tensor_split(self._steps):
             self._optimiser.param_groups[0]["lr"] = recipe.rate((before + len(losses) + 0.5) / self._steps)
             batch = _floats(_augmented(self._images[chosen], recipe, self._generator))
-            with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._device.type == "cuda"):
+            with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=low):
                 loss = _loss(self._module, batch, self._labels[chosen], recipe.draws)
             self._optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -274,7 +275,7 @@ def _loss(module: nn.Module, images: Tensor, labels: Tensor, draws: int) -> Tens
     itself also in batch normalisation, of the same augmented images.
     """
     if draws == 1:
-        return F.cross_entropy(module(images), labels)
+        return F.cross_entropy(module(images).float(), labels)
     log_probs = torch.stack([module(images).float().log_softmax(dim=1) for _ in range(draws)])
     return metrics.negative_log_likelihood(metrics.log_mean_probability(log_probs), labels).mean()
 

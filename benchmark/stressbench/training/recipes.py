@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import torch
 from torch import nn
 
 from stressbench.contracts import Dataset
@@ -32,6 +33,15 @@ class Recipe:
     flip: bool = True  # half of the images are mirrored, left to right
     clip: float = math.inf  # a longer gradient is scaled down to this norm
     draws: int = 1  # of a stochastic network in each step, whose mean prediction is what the loss is of
+    # Of convolutions and the like, under autocast; weights, loss and measuring are float32 throughout. "auto" is
+    # bfloat16 on CUDA and float32 on the CPU, many of which are slower in bfloat16.
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+
+    def arithmetic(self, device: torch.device) -> Literal["float32", "bfloat16"]:
+        """The precision that it comes to on a device."""
+        if self.precision == "auto":
+            return "bfloat16" if device.type == "cuda" else "float32"
+        return self.precision
 
     def with_epochs(self, epochs: int) -> Recipe:
         """The same recipe in fewer or more epochs, its milestones moved in proportion."""
@@ -112,6 +122,7 @@ class Options:
     learning_rate: float | None = None
     flip: bool | None = None
     train_draws: int = 1
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
     def applied(self, module: nn.Module, dataset: Dataset) -> Recipe:
         """The recipe as it was asked for, for a network, on the CPU, and a dataset.
@@ -132,7 +143,7 @@ class Options:
                 f"--train-draws {self.train_draws} is for stochastic models, MC dropout say, and this one makes the "
                 "same prediction each time: leave it out, or name another model"
             )
-        recipe = replace(recipe, draws=self.train_draws)
+        recipe = replace(recipe, draws=self.train_draws, precision=self.precision)
         if self.epochs is not None:
             recipe = recipe.with_epochs(self.epochs)
         if self.learning_rate is not None:
