@@ -43,7 +43,7 @@ def fields(
 
     by_size = {size: rows(value) for size, value in (curve or {}).items()}
     result: dict[str, Any] = {
-        "schema_version": 2,
+        "schema_version": 3,
         "created": "2026-01-02T03:04:05Z",
         "suite": {
             "name": suite.name, "version": suite.version, "distribution": "stressbench",
@@ -63,7 +63,7 @@ def fields(
         "environment": ENVIRONMENT, "timing": {"seconds": 1.5, "images_per_second": 100.0},
         "metrics": suite.aggregate(conditions, rows(error), None),
         "curves": curves({size: suite.aggregate(conditions, values, None) for size, values in by_size.items()}),
-        "findings": [],
+        "intervals": {}, "findings": [],
     }  # fmt: skip
     for name, value in changes.items():
         result[name] = {**result[name], **value} if isinstance(value, dict) else value

@@ -11,6 +11,7 @@ Each is reached by one entry point a name, in the groups `stressbench.models`, `
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -176,7 +177,13 @@ class Metric:
     name: str
     unit: Literal["fraction", "nats", "number"]  # fractions are shown to people as percent
     better: Literal["lower", "higher"] | None  # None: it describes, and does not rank
-    bounds: tuple[float, float] | None = None  # what it can be; None: [0, 1] for fractions, [0, ∞) for nats, else any
+    bounds: tuple[float, float] | None = None  # what it can be, where that is not what its unit says
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """What it can be: [0, 1] for fractions, [0, ∞) for nats and any number else, unless it has `bounds`."""
+        by_unit = {"fraction": (0.0, 1.0), "nats": (0.0, math.inf), "number": (-math.inf, math.inf)}
+        return self.bounds or by_unit[self.unit]
 
 
 class Suite(ABC):

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from stressbench.errors import UserError
 
-SCHEMA_VERSION: Literal[2] = 2
+SCHEMA_VERSION: Literal[3] = 3
 
 
 def _from_1(fields: dict[str, Any]) -> dict[str, Any]:
@@ -33,8 +33,13 @@ def _from_1(fields: dict[str, Any]) -> dict[str, Any]:
     return fields
 
 
+def _from_2(fields: dict[str, Any]) -> dict[str, Any]:
+    """Version 2 had no intervals, which cannot be made without the tables."""
+    return {**fields, "schema_version": 3, "intervals": {}}
+
+
 # How to turn a record of schema version k into one of k + 1, by k. What a field's default says needs no step.
-_UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1}
+_UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1, 2: _from_2}
 
 _LARGEST = 16 * 2**20  # bytes; a real record is some tens of thousands
 
@@ -48,8 +53,11 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
-# Metrics over ensemble sizes: metric → number of draws, in digits → value.
-Curves = dict[str, dict[Annotated[str, Field(pattern=r"^[1-9][0-9]*$")], Number | None]]
+Size = Annotated[str, Field(pattern=r"^[1-9][0-9]*$")]  # a number of draws, in digits
+# Metrics over ensemble sizes: metric → size → value.
+Curves = dict[str, dict[Size, Number | None]]
+# The same for the ends of 95 % intervals.
+Intervals = dict[str, dict[Size, tuple[Number, Number] | None]]
 
 
 class Row(_Part):
@@ -132,7 +140,7 @@ class Timing(_Part):
 class Record(_Part):
     """One model through one suite."""
 
-    schema_version: Literal[2]
+    schema_version: Literal[3]
     created: datetime
     suite: SuiteInfo
     dataset: DatasetInfo
@@ -146,6 +154,7 @@ class Record(_Part):
     timing: Timing
     metrics: dict[str, Number | None]
     curves: Curves  # empty where no ensemble sizes were asked for
+    intervals: Intervals  # of the metrics at the record's draws and its curves' sizes; empty where they are unknown
     findings: list[Finding]
     conditions: Annotated[list[Row], Field(min_length=1)]
 

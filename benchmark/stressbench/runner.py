@@ -6,6 +6,7 @@ a model sees images.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,12 +20,13 @@ import torch
 from torch import Tensor, nn
 
 from stressbench import randomness, record, registry
-from stressbench.contracts import Batch, Condition, Metrics, Stressed
+from stressbench.contracts import Batch, Condition, Metric, Metrics, Stressed
 from stressbench.datasets.resident import Resident, to_float
 from stressbench.errors import UserError
 from stressbench.models import Ready
 from stressbench.plan import Plan, device_name
 from stressbench.predict import Predictor
+from stressbench.resampling import Numbers, Tables, half_widths
 from stressbench.store import Damaged, Store
 from stressbench.terminal import Advance, Screen
 
@@ -38,7 +40,7 @@ class Run:
         self._images = images
         # A deterministic model's draws are all the same, so one is made and one is what the record says.
         self.draws = (plan.draws or ready.default_draws) if ready.stochastic else 1
-        self._sizes = [size for size in plan.sizes if size <= self.draws] or [1] * bool(plan.sizes)
+        self._sizes = plan.sizes if ready.stochastic else ()
         if ready.most_draws is not None and self.draws > ready.most_draws:
             option = "--sizes" if plan.sizes else "--draws"
             raise UserError(
@@ -77,9 +79,11 @@ class Run:
                 with screen.progress(f"{plan.model} · {plan.suite.name}", plan.n * len(pending), "images") as advance:
                     for condition in pending:
                         self._observe(condition, predictor, advance)
-            result = self._score()
+            tables, seconds = self._tables()
+            result = self._score(tables, seconds)
             if not pending and (kept := self._kept(result)) is not None:
                 return kept
+            result = result.model_copy(update={"intervals": self._intervals(tables)})
             self.store.write_record(result.to_json())
             return result
 
@@ -154,23 +158,28 @@ class Run:
                 f"{self.plan.batch_size} images at a time: give a smaller --batch-size"
             ) from error
 
-    def _score(self) -> record.Record:
-        plan = self.plan
-        tables: list[pd.DataFrame] = []
-        seconds = 0.0
-        for condition in plan.conditions:
-            found = self.store.read(condition, plan.n)
-            assert found is not None, "written or found whole a moment ago, and the folder is locked"
-            tables.append(found[0])
-            seconds += found[1]
-        suite, conditions = plan.suite, plan.conditions
+    def _tables(self) -> tuple[list[pd.DataFrame], float]:
+        """All conditions' tables, and the seconds that they took."""
+        found = [self.store.read(condition, self.plan.n) for condition in self.plan.conditions]
+        whole = [one for one in found if one is not None]
+        assert len(whole) == len(found), "written or found whole a moment ago, and the folder is locked"
+        return [table for table, _ in whole], sum(seconds for _, seconds in whole)
+
+    def _scored(self, tables: Tables) -> tuple[dict[int, list[Metrics]], dict[int, Metrics]]:
+        """The conditions' metrics and the record's, by number of draws, in their order."""
+        suite, conditions = self.plan.suite, self.plan.conditions
+        rows = {
+            size: suite.score(conditions, [_at(table, size) for table in tables])
+            for size in sorted({*self._sizes, self.draws})
+        }
+        return rows, {size: suite.aggregate(conditions, rows[size], self._baseline) for size in rows}
+
+    def _score(self, tables: Tables, seconds: float) -> record.Record:
+        """The record of these tables, without intervals."""
+        plan, conditions = self.plan, self.plan.conditions
         with self._blamed():
-            rows = {
-                size: suite.score(conditions, [_at(table, size) for table in tables])
-                for size in {*self._sizes, self.draws}
-            }
-            metrics = {size: suite.aggregate(conditions, rows[size], self._baseline) for size in rows}
-            findings = suite.findings(conditions, rows[self.draws])
+            rows, metrics = self._scored(tables)
+            findings = plan.suite.findings(conditions, rows[self.draws])
         row_curves = [_curves({size: rows[size][i] for size in self._sizes}) for i in range(len(conditions))]
         return record.Record(
             schema_version=record.SCHEMA_VERSION,
@@ -206,6 +215,7 @@ class Run:
             timing=record.Timing(seconds=round(seconds, 3), images_per_second=round(plan.n * len(tables) / seconds, 1)),
             metrics=metrics[self.draws],
             curves=_curves({size: metrics[size] for size in self._sizes}),
+            intervals={},
             findings=findings,
             conditions=[
                 record.Row(condition=dict(condition), n=len(table), metrics=row, curves=curves)
@@ -213,14 +223,34 @@ class Run:
             ],
         )
 
+    def _intervals(self, tables: Tables) -> record.Intervals:
+        """Around every metric of the record and its curves, within what the metric can be."""
+        metrics = self.plan.suite.metrics
+
+        def score(part: Tables) -> Numbers:
+            _, found = self._scored(part)
+            return np.array([[of_size[m.name] for m in metrics] for of_size in found.values()], dtype=np.float64)
+
+        with self._blamed():
+            values, half = score(tables), half_widths(score, tables)
+        sizes = [str(size) for size in sorted({*self._sizes, self.draws})]
+        return {
+            m.name: {size: _around(m, values[s, i], half[s, i]) for s, size in enumerate(sizes)}
+            for i, m in enumerate(metrics)
+        }
+
     def _kept(self, result: record.Record) -> record.Record | None:
-        """The record that is there already, if it says the same: when and where it was made is for it to tell."""
+        """The record that is there already, if it says the same: when and where it was made is for it to tell.
+
+        The intervals, which take the longest, follow from the same tables.
+        """
         try:
             there = record.load(self.store.folder)
         except UserError:
             return None
-        told = {"created", "environment", "timing", "batch_size"}
-        return there if there.model_dump(exclude=told) == result.model_dump(exclude=told) else None
+        told = {"created", "environment", "timing", "batch_size", "intervals"}
+        same = there.model_dump(exclude=told) == result.model_dump(exclude=told)
+        return there if same and there.intervals else None
 
     def _identity(self) -> dict[str, Any]:
         """All that decides the tables. The batch size does not, and a baseline changes only what is made from them."""
@@ -254,6 +284,15 @@ def _at(table: pd.DataFrame, size: int) -> pd.DataFrame:
     fewer = {f"{name}@{size}": name for name in table.columns if f"{name}@{size}" in table.columns}
     plain = [name for name in table.columns if "@" not in name and name not in fewer.values()]
     return table[[*plain, *fewer]].rename(columns=fewer)
+
+
+def _around(metric: Metric, value: float, half: float) -> tuple[float, float] | None:
+    """An interval that ends where the metric does; None where there is no number or no saying how certain it is."""
+    if math.isnan(value) or math.isnan(half):
+        return None
+    low, high = metric.range
+    # A value may stray over an end by a rounding error.
+    return min(value, max(value - half, low)), max(value, min(value + half, high))
 
 
 def _curves(metrics: Mapping[int, Metrics]) -> record.Curves:

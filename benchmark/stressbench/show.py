@@ -12,7 +12,7 @@ from rich.text import Text
 
 from stressbench import tabular
 from stressbench.contracts import Metric, Suite
-from stressbench.record import Record, Row
+from stressbench.record import Intervals, Record, Row
 from stressbench.tabular import escape
 
 ARROW = {"lower": "↓", "higher": "↑", None: ""}  # which way is better
@@ -28,6 +28,14 @@ def number(value: float | None, metric: Metric, spread: float | None = None) -> 
     scale, digits, unit = (100, 1, " %") if metric.unit == "fraction" else (1, 3, "")
     around = "" if spread is None else f" ± {scale * spread:.{digits}f}"
     return f"{scale * value:.{digits}f}{around}{unit}"
+
+
+def interval(ends: tuple[float, float] | None, metric: Metric) -> str:
+    """Both ends in the metric's unit, as `number` gives it: `41.2 – 43.6 %`; empty where they are not known."""
+    if ends is None:
+        return ""
+    low, high = (number(end, metric) for end in ends)
+    return f"{low.removesuffix(' %')} – {high}"
 
 
 def result(suite: Suite, record: Record, folder: Path) -> None:
@@ -62,7 +70,10 @@ def markdown(suite: Suite, record: Record) -> str:
     parts.append(tabular.markdown(cells, left=_fields(record)))
     known = [m for m in suite.metrics if record.metrics.get(m.name) is not None]
     if known:
-        lines = [{"metric": _heading(m), "value": number(record.metrics[m.name], m)} for m in known]
+        lines = [
+            {"metric": _heading(m), "value": number(record.metrics[m.name], m), "95 % interval": _own(record, m)}
+            for m in known
+        ]
         parts.append(tabular.markdown(lines, left=["metric"]))
     curves = [
         {"metric by draws": _heading(m), **{size: number(value, m) for size, value in record.curves[m.name].items()}}
@@ -78,20 +89,22 @@ def markdown(suite: Suite, record: Record) -> str:
 def as_csv(suite: Suite, record: Record) -> str:
     """A line for each number: of a condition, or of the record where the condition's columns are empty.
 
-    Values are in the units that the line names (fractions, nats) and not rounded.
+    Values are in the units that the line names (fractions, nats) and not rounded; `low` and `high` are the ends of
+    95 % intervals.
     """
     who = {"model": record.model.spec, "suite": record.suite.name, "dataset": record.dataset.name}
     nothing = dict.fromkeys(_fields(record))
     units = {m.name: m for m in suite.row_metrics}, {m.name: m for m in suite.metrics}
-    scopes = [({**nothing, **row.condition}, row.metrics, row.curves, units[0]) for row in record.conditions]
-    scopes.append((nothing, record.metrics, record.curves, units[1]))
+    unknown: Intervals = {}
+    scopes = [({**nothing, **row.condition}, row.metrics, row.curves, unknown, units[0]) for row in record.conditions]
+    scopes.append((nothing, record.metrics, record.curves, record.intervals, units[1]))
     lines = []
-    for where, metrics, curves, known in scopes:
+    for where, metrics, curves, intervals, known in scopes:
         for name, metric in known.items():
-            of_size = {int(size): value for size, value in curves.get(name, {}).items()}
-            for draws, value in ({record.draws: metrics.get(name)} | of_size).items():
+            for draws, value in ({str(record.draws): metrics.get(name)} | curves.get(name, {})).items():
+                low, high = intervals.get(name, {}).get(draws) or (None, None)
                 lines.append(
-                    {**who, **where, "draws": draws, "metric": name, "value": value,
+                    {**who, **where, "draws": draws, "metric": name, "value": value, "low": low, "high": high,
                      "unit": metric.unit, "better": metric.better}
                 )  # fmt: skip
     return tabular.csv(lines)
@@ -164,8 +177,14 @@ def _metrics(suite: Suite, record: Record) -> Table:
     table.add_column("metric")
     table.add_column("")
     table.add_column("value", justify="right")
+    table.add_column("95 % interval" if record.intervals else "", justify="right")
     for metric in suite.metrics:
         value = record.metrics.get(metric.name)
         if value is not None:
-            table.add_row(metric.name, ARROW[metric.better], number(value, metric))
+            table.add_row(metric.name, ARROW[metric.better], number(value, metric), _own(record, metric))
     return table
+
+
+def _own(record: Record, metric: Metric) -> str:
+    """The interval at the record's own number of draws."""
+    return interval(record.intervals.get(metric.name, {}).get(str(record.draws)), metric)

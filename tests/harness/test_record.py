@@ -13,7 +13,7 @@ from stressbench import record
 from stressbench.errors import UserError
 
 FIELDS: dict[str, Any] = {
-    "schema_version": 2,
+    "schema_version": 3,
     "created": "2026-01-02T03:04:05Z",
     "suite": {
         "name": "corruption", "version": "1.1", "distribution": "stressbench", "distribution_version": "0.1.0",
@@ -36,7 +36,8 @@ FIELDS: dict[str, Any] = {
     },
     "timing": {"seconds": 1.5, "images_per_second": 100.0},
     "metrics": {"clean_error": 0.25, "mCE": None},
-    "curves": {"clean_error": {"1": 0.5, "2": 0.25}}, "findings": [{"check": "zero-gradients", "message": "some"}],
+    "curves": {"clean_error": {"1": 0.5, "2": 0.25}}, "intervals": {"clean_error": {"1": None, "2": [0.125, 0.5]}},
+    "findings": [{"check": "zero-gradients", "message": "some"}],
     "conditions": [
         {
             "condition": {"corruption": "none", "severity": 0}, "n": 3, "metrics": {"error": 0.25},
@@ -71,7 +72,7 @@ def test_a_record_of_version_1_is_upgraded(tmp_path: Path) -> None:
     del old["model"]["plugins"]
     (tmp_path / "record.json").write_text(json.dumps(old))
     loaded = record.load(tmp_path)
-    assert (loaded.schema_version, loaded.curves, loaded.findings) == (2, {}, [])
+    assert (loaded.schema_version, loaded.curves, loaded.findings) == (3, {}, [])
     assert [plugin.name for plugin in loaded.model.plugins] == ["infer-noise"]
     for broken in ({**old, "model": 3}, {**old, "model": {}}):
         (tmp_path / "record.json").write_text(json.dumps(broken))
@@ -97,7 +98,7 @@ def with_field(path: str, value: object) -> dict[str, Any]:
         ("[]", "no schema_version"),
         ("{}", "no schema_version"),
         ('{"schema_version": true}', "no schema_version"),
-        ('{"schema_version": 3}', "schema version 3, newer than this stressbench reads"),
+        ('{"schema_version": 4}', "schema version 4, newer than this stressbench reads"),
         ('{"schema_version": 1, "schema_version": 1}', "a key twice"),
         ('{"schema_version": 1, "seed": NaN}', "NaN"),
         ("[" * 100_000, "is not a record"),

@@ -47,7 +47,7 @@ def timeless(record: dict[str, Any]) -> dict[str, Any]:
 def test_the_record_has_the_keys_that_other_tools_rely_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--model", "tiny,width=4", *SMALL, "--out", tmp_path) == 0
     record = the_record(tmp_path)
-    assert record["schema_version"] == 2
+    assert record["schema_version"] == 3
     assert record["suite"]["name"] == "corruption"
     assert record["dataset"]["name"] == "digits"
     assert record["dataset"]["n"] == 12

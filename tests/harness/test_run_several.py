@@ -143,11 +143,43 @@ def test_a_curve_is_shown_and_checked(suites: Path, capsys: pytest.CaptureFixtur
     assert fault.field == "curves.mean_nll.1"
 
 
-def test_a_deterministic_model_has_a_curve_of_one_size(suites: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_sizes_make_no_other_run_of_a_deterministic_model(suites: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--model", "tiny", "--suite", "brightness", "--out", suites) == 0
+    (before,) = suites.glob("*/record.json")
+    told = before.read_bytes()
     assert run("--model", "tiny", "--suite", "brightness", "--sizes", "2,4", "--out", suites) == 0
     assert "tiny is deterministic: it has one draw, and --sizes 2,4 changes nothing" in capsys.readouterr().err
-    (record,) = records(suites).values()
-    assert record["curves"] == {"mean_nll": {"1": record["metrics"]["mean_nll"]}}
+    assert [path.read_bytes() for path in suites.glob("*/record.json")] == [told]
+
+
+def test_intervals_are_around_every_metric_at_every_size(suites: Path) -> None:
+    suite = ("--suite", "corruption,corruptions=fog,severities=2")
+    assert run("--model", "dropped", *suite, "--sizes", "1,3", "--out", suites) == 0
+    (path,) = suites.glob("*/record.json")
+    record = load(path)
+    assert not [fault for fault in faults(record, []) if fault.field.startswith("intervals")]
+    for name, value in record.metrics.items():
+        ends = record.intervals[name]
+        assert list(ends) == ["1", "3"]
+        for size, at in record.curves[name].items():
+            assert (ends[size] is None) == (at is None)
+        if value is not None:
+            low, high = ends["3"] or (0, 0)
+            assert low < value < high
+    # The same as of a mean of zeros and ones, so far as twenty groups tell, in the units of the metric.
+    n, error = record.dataset.n, record.curves["clean_error"]["1"] or 0
+    low, high = record.intervals["clean_error"]["1"] or (0, 0)
+    assert (high - low) / 2 == pytest.approx(1.96 * (error * (1 - error) / n) ** 0.5, rel=0.5)
+
+
+def test_a_record_without_intervals_gets_them_from_its_tables(suites: Path) -> None:
+    call = ("--model", "tiny", "--suite", "brightness", "--out", suites)
+    assert run(*call) == 0
+    (path,) = suites.glob("*/record.json")
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({**{k: v for k, v in record.items() if k != "intervals"}, "schema_version": 2}))
+    assert run(*call) == 0
+    assert json.loads(path.read_text())["intervals"] == record["intervals"]
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def _seeds(_context: click.Context, _option: click.Parameter, value: str | None)
     type=click.Choice(["auto", "float32", "bfloat16"]),
     default="auto",
     show_default=True,
-    help="bfloat16 is autocast: twice as fast on CPUs with AVX512-BF16 or AMX. auto is bfloat16 on a GPU, else float32.",
+    help="bfloat16 is autocast, twice as fast on CPUs with AVX512-BF16 or AMX; auto: bfloat16 on a GPU, else float32.",
 )
 @click.option("--device", help="cpu or cuda; a GPU where there is one otherwise.")
 @click.option(

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from stressbench import tabular
 from stressbench.compare.pairs import Comparison, Difference, Pair
-from stressbench.compare.statistics import LEVEL
+from stressbench.resampling import LEVEL
 from stressbench.show import ARROW, number
 from stressbench.tabular import escape
 

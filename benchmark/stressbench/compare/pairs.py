@@ -1,8 +1,6 @@
 """Run folders → the differences of their metrics, with intervals and tests.
 
-The unit is the image. A resample draws images with replacement and takes their rows from the tables of all conditions
-and all runs at once; the suite then scores these as it scored the run. So it works for every metric of every suite,
-and what one image has in common with itself (under other stress, in another model) stays together.
+A resample draws images with replacement, and is the same one in all conditions and all runs.
 """
 
 from __future__ import annotations
@@ -17,20 +15,18 @@ import numpy as np
 import pandas as pd
 
 from stressbench import registry, runs
-from stressbench.compare.statistics import LEVEL, Numbers, holm, interval, p_value
+from stressbench.compare.statistics import holm, interval, p_value
 from stressbench.contracts import Metric, Suite
 from stressbench.errors import UserError
 from stressbench.record import Record
+from stressbench.resampling import LEVEL, Numbers, Tables, take
 from stressbench.runs import Run
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from stressbench.terminal import Screen
 
 Interval = tuple[float, float]
 Verdict = Literal["equal", "within noise", "first is better", "second is better"]
-Tables = Sequence[pd.DataFrame]
 
 _TOLERANCE = 1e-6  # relative, between a metric in the record and as recomputed from the tables
 
@@ -183,10 +179,10 @@ def _resample(
         for b in range(resamples):
             rows = draws.integers(n, size=n)
             for i in (0, *others):
-                boot[i][b] = scorers[i]([_take(table, rows) for table in scorers[i].tables])
+                boot[i][b] = scorers[i]([take(table, rows) for table in scorers[i].tables])
             second = np.arange(n) + n * exchanges.integers(2, size=n)
             for i in others:
-                one, two = ([_take(stack, rows) for stack in stacks[i]] for rows in (second, (second + n) % (2 * n)))
+                one, two = ([take(stack, rows) for stack in stacks[i]] for rows in (second, (second + n) % (2 * n)))
                 swapped[i][b] = scorers[i](two) - first(one)
             advance(1, f"{len(scorers)} runs")
     return [boot[0] if same else values for same, values in zip(identical, boot, strict=True)], swapped
@@ -196,14 +192,6 @@ def _stack(one: pd.DataFrame, two: pd.DataFrame) -> pd.DataFrame:
     """The rows of one run and then those of the other, with the columns that both have."""
     shared = [name for name in one.columns if name in two.columns]
     return pd.concat([one[shared], two[shared]], ignore_index=True)
-
-
-def _take(table: pd.DataFrame, rows: NDArray[np.int64]) -> pd.DataFrame:
-    """Those rows as a table of its own: they are numbered as the first so many were, so that none is there twice."""
-    taken = table.take(rows)
-    taken.index = table.index[: len(rows)]
-    taken["index"] = table["index"].to_numpy()[: len(rows)]
-    return taken
 
 
 def _differences(

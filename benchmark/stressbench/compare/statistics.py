@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-Numbers = NDArray[np.float64]
-
-LEVEL = 0.95  # of the intervals, and 1 − LEVEL of the tests
+from stressbench.resampling import LEVEL, Numbers
 
 
 def interval(estimate: float, resampled: Numbers) -> tuple[float, float] | None:

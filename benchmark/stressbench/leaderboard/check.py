@@ -32,7 +32,6 @@ from stressbench.spec import parse
 _TOLERANCE = 1e-6  # relative, between an aggregate as written and as recomputed
 _ROUNDING = 1e-6  # how far a float32 sum may stray out of a metric's bounds
 _CLOCKS = timedelta(days=1)  # by how much a contributor's clock may be ahead
-_BOUNDS = {"fraction": (0.0, 1.0), "nats": (0.0, math.inf), "number": (-math.inf, math.inf)}
 # The sets whose pixels come with the harness, so that their fingerprints are known everywhere.
 _EMBEDDED = {"digits": digits}
 
@@ -212,6 +211,7 @@ def _rows(suite: Suite, record: Record) -> Iterator[Fault]:
     if sizes != sorted(sizes, key=lambda size: (len(size), size)):
         yield Fault("curves", "are not in the order of their numbers of draws")
     yield from _measured(suite.metrics, record.metrics, record.curves, sizes, record.draws, "")
+    yield from _intervals(suite, record)
     for i, row in enumerate(record.conditions):
         yield from _measured(suite.row_metrics, row.metrics, row.curves, sizes, record.draws, f"conditions.{i}.")
 
@@ -244,8 +244,30 @@ def _measured(
             yield from _bounded(metric, at, f"{where}curves.{name}.{shown(size)[1:-1]}")
 
 
+def _intervals(suite: Suite, record: Record) -> Iterator[Fault]:
+    """Whether the intervals, which only the tables can give, are at least around the values; old records have none."""
+    if not record.intervals:
+        return
+    for name in record.intervals.keys() ^ {metric.name for metric in suite.metrics}:
+        what = "is no metric of the suite" if name in record.intervals else "is missing"
+        yield Fault("intervals", f"of {shown(name)}: it {what}")
+    for metric in suite.metrics:
+        values = {str(record.draws): record.metrics.get(metric.name)} | record.curves.get(metric.name, {})
+        given = record.intervals.get(metric.name, {})
+        for size in values.keys() ^ given.keys():
+            yield Fault(f"intervals.{metric.name}", f"are {'' if size in given else 'not '}of {size} draws")
+        for size in values.keys() & given.keys():
+            value, ends = values[size], given[size]
+            if ends is None:
+                continue
+            for end in ends:
+                yield from _bounded(metric, end, f"intervals.{metric.name}.{size}")
+            if value is None or not ends[0] <= value <= ends[1]:
+                yield Fault(f"intervals.{metric.name}.{size}", f"is {ends[0]} to {ends[1]}, and the value is {value}")
+
+
 def _bounded(metric: Metric, value: float | None, field: str) -> Iterator[Fault]:
-    low, high = metric.bounds or _BOUNDS[metric.unit]
+    low, high = metric.range
     if value is not None and not low - _ROUNDING <= value <= high + _ROUNDING:
         yield Fault(field, f"is {value}: it is between {low:g} and {high:g} ({metric.unit})")
 

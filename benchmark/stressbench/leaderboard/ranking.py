@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -54,12 +53,9 @@ class Entry:
         return self.record.curves.get(metric.name, {}).get(str(draws))
 
     def interval(self, metric: Metric, draws: int | None = None) -> tuple[float, float] | None:
-        """A metric's confidence interval, where the record has one; it is of the record's own number of draws."""
-        intervals: Mapping[str, Any] = getattr(self.record, "intervals", {})
-        if draws is not None and self.record.model.stochastic and draws != self.record.draws:
-            return None
-        low, high = intervals.get(metric.name) or (None, None)
-        return None if low is None or high is None else (low, high)
+        """A metric's 95 % interval, as `value` gives the metric; None where the record has none."""
+        own = draws is None or not self.record.model.stochastic
+        return self.record.intervals.get(metric.name, {}).get(str(self.record.draws if own else draws))
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from conftest import ROOT
 from leaderboard_records import changed, fields, put, write
 from stressbench import registry
 from stressbench.cli import main
+from stressbench.contracts import Metric
 from stressbench.leaderboard import check
 from stressbench.leaderboard.records import readable
 from stressbench.leaderboard.words import printable
@@ -295,6 +296,39 @@ def test_curves_follow_from_the_conditions(
     assert any(line in found for found in lines()), lines()
 
 
+# --- intervals ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "line"),
+    [
+        ((), None, None),
+        (("mean_error", "5"), [0.21, 0.3], "intervals.mean_error.5: is 0.21 to 0.3, and the value is 0.2"),
+        (("mean_error", "5"), [0.3, 0.1], "intervals.mean_error.5: is 0.3 to 0.1, and the value is 0.2"),
+        (("mean_error", "1"), [-0.5, 0.4], "intervals.mean_error.1: is -0.5: it is between 0 and 1"),
+        (("mean_error", "2"), [0.1, 0.4], "intervals.mean_error: are of 2 draws"),
+        (("mean_error",), {"1": None}, "intervals.mean_error: are not of 5 draws"),
+        (("mCE", "5"), [0.1, 0.4], "intervals.mCE.5: is 0.1 to 0.4, and the value is None"),
+        (("luck",), {}, "intervals: of 'luck': it is no metric of the suite"),
+    ],
+)
+def test_intervals_are_around_their_values(
+    where: tuple[str, ...], value: Any, line: str | None, root: Path, lines: Lines
+) -> None:
+    record = fields(curve={1: 0.3, 5: 0.2})
+    record["intervals"] = {
+        name: {size: None if at is None else [at, at] for size, at in curve.items()}
+        for name, curve in record["curves"].items()
+    }
+    put(changed(record, ("intervals", *where), value) if where else record, root / PLACE)
+    assert (lines() == []) if line is None else any(line in found for found in lines()), lines()
+
+
+def test_an_interval_for_each_metric_or_none_at_all(root: Path, lines: Lines) -> None:
+    put(fields(intervals={"mean_error": {"1": [0.1, 0.3]}}), root / PLACE)
+    assert "intervals: of 'mean_nll': it is missing" in "\n".join(lines())
+
+
 # --- files ----------------------------------------------------------------------------------------------------
 
 
@@ -388,7 +422,9 @@ def test_check_wants_files_or_a_commit(capsys: pytest.CaptureFixture[str]) -> No
 
 def test_bounds_are_those_of_the_unit_unless_the_metric_says_otherwise() -> None:
     suite = registry.suite("corruption")
-    named = {metric.name: metric.bounds for metric in (*suite.metrics, *suite.row_metrics)}
+    named = {metric.name: metric.range for metric in (*suite.metrics, *suite.row_metrics)}
     assert named["mCE"] == (0, float("inf"))  # a ratio of errors
-    assert named["error"] is None
-    assert {metric.unit for metric in suite.metrics} <= set(check._BOUNDS)
+    assert named["error"] == (0, 1)
+    assert named["nll"] == (0, float("inf"))
+    assert named["brier"] == (0, 2)
+    assert Metric("any", "number", None).range == (-float("inf"), float("inf"))
