@@ -183,7 +183,7 @@ def test_kills_inside_a_write_lose_no_more_than_the_epoch(
 
 @pytest.mark.usefixtures("few")
 def test_the_weights_say_how_they_were_made(home: Path) -> None:
-    assert train(*QUICK, "--seed", 5, "--no-flip", "--learning-rate", 0.01) == 0
+    assert train(*QUICK, "--seed", 5, "--no-flip", "--learning-rate", 0.01, "--precision", "bfloat16") == 0
     path = weights.stored("digits", "untrained", 5)
     told, course = metadata(path), rows(path.with_suffix(".csv"))
     train_set = digits("train")
@@ -204,7 +204,8 @@ def test_the_weights_say_how_they_were_made(home: Path) -> None:
         "flip": "False",
         "draws": "1",
         "device": "cpu",
-        "arithmetic": "float32",
+        "precision": "bfloat16",
+        "arithmetic": "bfloat16",
         "torch": torch.__version__,
     }
     assert expected.items() <= told.items()

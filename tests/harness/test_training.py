@@ -366,3 +366,35 @@ def test_clipping_bounds_a_step(train_set: Dataset) -> None:
         moved.append(torch.cat([(a - b).flatten() for a, b in pairs]).norm().item())
     assert moved[0] == pytest.approx(0.005, rel=1e-3)  # the one step is at half of the cycle
     assert moved[1] > 10 * moved[0]
+
+
+# --- precision ------------------------------------------------------------------------------------------------
+
+
+def test_bfloat16_is_of_the_passes_alone(train_set: Dataset, test_set: Dataset) -> None:
+    seen: list[tuple[bool, torch.dtype]] = []
+
+    class Watched(Small):
+        def forward(self, images: Tensor) -> Tensor:
+            logits = super().forward(images)
+            seen.append((self.training, logits.dtype))
+            return logits
+
+    module = training.fresh(Watched, 0)
+    recipe = replace(QUICK, epochs=6, learning_rate=0.05, precision="bfloat16")
+    epochs = training.train(module, train_set, recipe, 0, CPU, silent, test_set)
+    assert set(seen) == {(True, torch.bfloat16), (False, torch.float32)}
+    assert {tensor.dtype for tensor in module.state_dict().values()} == {torch.float32, torch.int64}
+    last = epochs[-1].held_out
+    assert last is not None
+    assert last.accuracy > 0.9
+    # Eight bits change the numbers, and not what they come to.
+    exact = training.train(training.fresh(Small, 0), train_set, replace(recipe, precision="float32"), 0, CPU, silent)
+    assert epochs[0].train_loss != exact[0].train_loss
+    assert epochs[0].train_loss == pytest.approx(exact[0].train_loss, rel=0.05)
+
+
+def test_what_is_not_asked_for_depends_on_the_device() -> None:
+    assert QUICK.arithmetic(CPU) == "float32"
+    assert QUICK.arithmetic(torch.device("cuda")) == "bfloat16"
+    assert replace(QUICK, precision="float32").arithmetic(torch.device("cuda")) == "float32"
