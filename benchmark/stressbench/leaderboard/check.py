@@ -280,8 +280,9 @@ def _baseline(suite: Suite, record: Record, others: Sequence[Record]) -> Iterato
     if given is None:
         yield Fault("suite.baseline", f"is missing: the {suite.name} suite has one for {record.dataset.name}")
         return
-    alike = [other for other in others if other.suite.name == suite.name and other.dataset == record.dataset]
-    if any(other.model.spec == given.model and other.conditions == given.conditions for other in alike):
+    # Its own, too: the model that the others are measured by is in their table with exactly 1.
+    alike = [one for one in (record, *others) if one.suite.name == suite.name and one.dataset == record.dataset]
+    if any(one.model.spec == given.model and one.conditions == given.conditions for one in alike):
         return
     yield Fault(
         "suite.baseline",

@@ -260,6 +260,14 @@ def test_a_baseline_is_the_suites_own_or_a_record_of_the_leaderboard(root: Path,
     assert lines()[0].startswith("suite.baseline: is neither")
 
 
+def test_the_baseline_itself_is_in_the_table_that_it_normalises(root: Path, lines: Lines) -> None:
+    own = fields("tiny", 0.4)
+    record = with_baseline(baseline(own), error=0.4)
+    assert record["metrics"]["mCE"] == pytest.approx(1)
+    put(record, root / PLACE)
+    assert lines() == []
+
+
 def test_a_published_baseline_is_compared_number_by_number(root: Path, lines: Lines) -> None:
     place = root / "records" / "cifar100" / "corruption" / "tiny.json"
     info = Record.model_validate(fields(dataset={"name": "cifar100"})).dataset
