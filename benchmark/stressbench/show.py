@@ -38,6 +38,17 @@ def interval(ends: tuple[float, float] | None, metric: Metric) -> str:
     return f"{low.removesuffix(' %')} – {high}"
 
 
+def change(value: float, ends: tuple[float, float] | None, metric: Metric) -> str:
+    """A difference and its interval, of fractions in percentage points: `+0.50 pp [-0.50, +1.00]`."""
+    factor, digits, unit = (100, 2, " pp") if metric.unit == "fraction" else (1, 3, "")
+
+    def signed(one: float) -> str:
+        return f"{round(factor * one, digits) + 0:+.{digits}f}"
+
+    around = "" if ends is None else " [{}, {}]".format(*map(signed, ends))
+    return f"{signed(value)}{unit}{around}"
+
+
 def result(suite: Suite, record: Record, folder: Path) -> None:
     """Print a record on stdout: the conditions, the metrics, and where everything is."""
     console = Console(highlight=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,9 +11,9 @@ from typing import Annotated, Any, Literal
 import pandas as pd
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from stressbench import store
+from stressbench import store, toml
 from stressbench.contracts import Metric
-from stressbench.errors import UserError, did_you_mean
+from stressbench.errors import did_you_mean
 from stressbench.leaderboard.places import dataset_label
 from stressbench.plan import Words
 from stressbench.record import Record
@@ -94,14 +93,7 @@ def read(path: Path) -> Sweep:
 
     Raises `UserError` for a file that is not there, is not TOML, or has a key or a value that does not belong.
     """
-    try:
-        return Sweep.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}; check the path") from error
-    except ValidationError as error:
-        raise UserError(f"{path}: {_first(error)}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not TOML: {error}") from error
+    return toml.read(path, Sweep, _first)
 
 
 def _first(error: ValidationError) -> str:

@@ -111,3 +111,12 @@ def build(root: Path) -> None:
 
     for page in build_pages(root):
         click.echo(page)
+
+
+@leaderboard.command()
+@_ROOT
+def findings(root: Path) -> None:
+    """Write FINDINGS.md in the leaderboard's folder: what claims.toml expects, and whether the records bear it out."""
+    from stressbench.leaderboard.findings import write
+
+    click.echo(write(root))

@@ -14,7 +14,7 @@ from rich.text import Text
 from stressbench import tabular
 from stressbench.compare.pairs import Comparison, Difference, Pair
 from stressbench.resampling import LEVEL
-from stressbench.show import ARROW, number
+from stressbench.show import ARROW, change, number
 from stressbench.tabular import escape
 
 MOST_RUNS = len(ascii_uppercase)  # they go by letters
@@ -118,23 +118,12 @@ def _lines(pair: Pair) -> list[dict[str, str]]:
             "metric": f"{d.metric.name} {ARROW[d.metric.better]}",
             one: number(d.first.value, d.metric),
             two: number(d.second.value, d.metric),
-            f"{two} − {one}, {100 * LEVEL:.0f} % interval": _change(d),
+            f"{two} − {one}, {100 * LEVEL:.0f} % interval": change(d.difference.value, d.difference.interval, d.metric),
             "p": f"{d.p_holm:.3f}",
             "verdict": d.verdict.replace("first", one).replace("second", two),
         }
         for d in pair.differences
     ]
-
-
-def _change(d: Difference) -> str:
-    """The difference and its interval, of fractions in percentage points: `+0.50 pp [-0.50, +1.00]`."""
-    factor, digits, unit = (100, 2, " pp") if d.metric.unit == "fraction" else (1, 3, "")
-
-    def signed(value: float) -> str:
-        return f"{round(factor * value, digits) + 0:+.{digits}f}"
-
-    ends = "" if d.difference.interval is None else " [{}, {}]".format(*map(signed, d.difference.interval))
-    return f"{signed(d.difference.value)}{unit}{ends}"
 
 
 def _remarks(pair: Pair) -> Iterator[str]:

@@ -11,7 +11,9 @@ from stressbench.spec import slug
 
 RECORDS = "records"
 REPLAYS = "replays"
-GENERATED = ("README.md", "index.html")
+CLAIMS = "claims.toml"
+FINDINGS = "FINDINGS.md"
+GENERATED = ("README.md", "index.html", FINDINGS)
 
 
 def dataset_label(record: Record) -> str:
