@@ -98,3 +98,31 @@ def changed(record: dict[str, Any], where: Sequence[str | int], value: Any) -> d
         inner = inner[step]
     inner[where[-1]] = value
     return copy
+
+
+def around(spec: str = "tiny", error: float = 0.2, half: float = 0.03, **changes: Any) -> dict[str, Any]:
+    """The same as `fields`, with intervals: the values ± `half`, cut off at 0."""
+    record = fields(spec, error, **changes)
+    for name, value in record["metrics"].items():
+        values = {str(record["draws"]): value, **record["curves"].get(name, {})}
+        record["intervals"][name] = {
+            size: None if value is None else (max(value - half, 0.0), value + half) for size, value in values.items()
+        }
+    return record
+
+
+def parsed(text: str) -> list[list[list[str]]]:
+    """The tables of a Markdown page, as rows of cells."""
+    found: list[list[list[str]]] = [[]]
+    for line in text.splitlines():
+        if line.startswith("|"):
+            found[-1].append([cell.strip() for cell in line.replace("\\|", "¦").strip("|").split("|")])
+        elif found[-1]:
+            found.append([])
+    return [table for table in found if table]
+
+
+def claimed(page: str) -> list[dict[str, str]]:
+    """The rows of all claims on a page of findings, by column."""
+    tables = [table for table in parsed(page) if "verdict" in table[0]]
+    return [dict(zip(table[0], row, strict=True)) for table in tables for row in table[2:]]

@@ -9,12 +9,12 @@ from statistics import NormalDist
 from typing import Literal
 
 from stressbench import registry
-from stressbench.resampling import LEVEL
 from stressbench.contracts import Metric
 from stressbench.errors import UserError, did_you_mean
 from stressbench.leaderboard.claims import Claims, Comparison, Extreme, Side
 from stressbench.leaderboard.ranking import Entry, Group
 from stressbench.record import Row
+from stressbench.resampling import LEVEL
 from stressbench.runner import describe
 from stressbench.show import change
 
@@ -92,7 +92,7 @@ class Answer:
         missing = "; ".join(dict.fromkeys(side.missing for side in sides if side.missing))
         if missing:
             others = [side.model for side in sides if side.entry is not None]
-            return f"{missing} that compares with that of {others[0]}" if len(others) == 1 else missing
+            return f"{missing} to compare with {others[0]}" if len(others) == 1 else missing
         if self.interval is None:
             without = dict.fromkeys(side.model for side in sides if side.interval is None)
             return f"no interval in the record of {' and '.join(without)}"
@@ -163,7 +163,7 @@ def _number(side: Side, metric: Metric, group: Group | None) -> Number:
     if entry.record.model.stochastic:
         used = entry.record.draws if draws is None else draws
         asked = f" ({side.draws} asked)" if side.draws not in (None, used) else ""
-        at = f", {used} draw{'s' * (used > 1)}{asked}"
+        at = f"at {used} draw{'s' * (used > 1)}{asked}"
     return Number(side.model, entry, at, entry.value(metric, draws), entry.interval(metric, draws))
 
 
@@ -184,7 +184,7 @@ def _extreme(claim: Extreme, model: str, metric: Metric, groups: Sequence[Group]
             return Number(model, entry, missing=f"the record of {model} has not {what}")
         value = min(known) if claim.expect == "lower" else max(known)
         row = rows[values.index(value)]
-        return Number(model, entry, f" under {describe(row.condition)}", value, wilson(value, row.n))
+        return Number(model, entry, f"under {describe(row.condition)}", value, wilson(value, row.n))
 
     return _fullest(
         [

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from stressbench.resampling import LEVEL
 from stressbench.leaderboard import claims, ranking
 from stressbench.leaderboard.answers import Answer, Number, answers
 from stressbench.leaderboard.claims import Claims
 from stressbench.leaderboard.places import CLAIMS, FINDINGS
 from stressbench.leaderboard.ranking import Entry, Group
+from stressbench.resampling import LEVEL
 from stressbench.show import change, number
 from stressbench.store import replace, writing
 from stressbench.tabular import escape, markdown
@@ -97,8 +97,9 @@ def _line(answer: Answer) -> dict[str, str]:
 
 def _name(side: Number) -> str:
     """A model, linked to its record where there is one, with its draws or its condition."""
-    name = escape(side.model)
-    return f"[{name}]({quote(side.entry.path.as_posix())}){escape(side.at)}" if side.entry else name
+    if side.entry is None:
+        return escape(side.model)
+    return f"[{escape(side.model)}]({quote(side.entry.path.as_posix())}) {escape(side.at)}".rstrip()
 
 
 def _sides(answer: Answer) -> list[Entry]:

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from conftest import ROOT
-from leaderboard_records import fields, write
+from leaderboard_records import fields, parsed, write
 from stressbench import record as records
 from stressbench import registry
 from stressbench.errors import UserError
@@ -38,16 +38,6 @@ def built(root: Path) -> str:
 def tables(root: Path) -> list[list[list[str]]]:
     """The built page's tables, as rows of cells."""
     return parsed(built(root))
-
-
-def parsed(text: str) -> list[list[list[str]]]:
-    found: list[list[list[str]]] = [[]]
-    for line in text.splitlines():
-        if line.startswith("|"):
-            found[-1].append([cell.strip() for cell in line.replace("\\|", "¦").strip("|").split("|")])
-        elif found[-1]:
-            found.append([])
-    return [table for table in found if table]
 
 
 def test_a_record_goes_to_its_place_and_comes_back(tmp_path: Path, root: Path) -> None:
