@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 
 from stressbench import registry
+from stressbench.contracts import Condition, Metrics, Suite
+from stressbench.leaderboard.ranking import Entry, Group
+from stressbench.record import Record
 
 ENVIRONMENT = {
     "stressbench": "0.1.0", "commit": None, "python": "3.11.7", "packages": {"torch": "2.9.0"},
@@ -77,6 +80,23 @@ def fields(
         for i, (condition, row) in enumerate(zip(conditions, rows(error), strict=True))
     ]
     return result
+
+
+def stressed(suite: Suite, spec: str, rank: float, rows: Sequence[tuple[Condition, Metrics]], **changes: Any) -> Record:
+    """A model's record of any suite: its first metric is `rank` and these are its conditions; it would not be added."""
+    record = fields(spec, **changes)
+    record["suite"]["name"] = suite.name
+    record["metrics"] = {metric.name: None for metric in suite.metrics} | {suite.metrics[0].name: rank}
+    record["conditions"] = [
+        {"condition": dict(condition), "n": 1000, "metrics": metrics, "curves": {}} for condition, metrics in rows
+    ]
+    return Record.model_validate(record)
+
+
+def group(suite: Suite, records: Sequence[Record]) -> Group:
+    return Group(
+        suite, "squares", [Entry(Path("records", f"{i}.json"), record, None) for i, record in enumerate(records)]
+    )
 
 
 def put(record: Mapping[str, Any], path: Path) -> Path:

@@ -224,7 +224,7 @@ def test_intervals_are_shown_where_a_record_has_them(browser: Browser, root: Pat
 
 
 def test_curves_are_drawn_where_there_are_some(visit: Visit) -> None:
-    figure = visit.page.locator(".group[data-dataset=squares] figure")
+    figure = visit.page.locator(".group[data-dataset=squares]").get_by_role("figure", name="By number of draws")
     assert figure.get_by_role("img", name="mean_error against the number of draws (lower is better)").count() == 1
     assert [text.strip() for text in figure.locator("li").all_inner_texts()] == ["wrap:tiny,rate=0.1", "dropped"]
     # Lower is further down, and more draws further right.
@@ -233,7 +233,9 @@ def test_curves_are_drawn_where_there_are_some(visit: Visit) -> None:
     xs, ys = zip(*(map(float, point.split(",")) for point in points.split()), strict=True)
     assert list(xs) == sorted(xs)
     assert list(ys) == sorted(ys)
-    assert visit.page.locator(".group[data-dataset=circles] figure").count() == 0
+    circles = visit.page.locator(".group[data-dataset=circles]")
+    assert circles.get_by_role("figure", name="By severity").count() == 1
+    assert circles.get_by_role("figure", name="By number of draws").count() == 0
 
 
 def test_without_javascript_it_is_plain_tables(browser: Browser, root: Path) -> None:

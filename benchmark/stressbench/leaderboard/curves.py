@@ -1,24 +1,56 @@
-"""The ranking metric against the number of draws, for the page: where each point of the picture goes."""
+"""Lines over any axis, for the page: where each point of a picture goes."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from stressbench.contracts import Metric
-from stressbench.leaderboard.ranking import Entry, Group
+from stressbench.series import LARGEST
 from stressbench.show import number
 
-WIDTH, HEIGHT = 640, 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 70, 20, 16, 44
-_MOST = 8  # lines that colours still tell apart
+WIDTH, HEIGHT = 400, 260
+_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 22, 12, 44
+_LETTER = 7.5  # pixels that a letter of a tick takes
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What is across; without ticks of its own, one at each number that a line has there."""
+
+    name: str
+    text: Callable[[float], str] = "{:g}".format
+    logarithmic: bool = False
+    ticks: Mapping[float, str] = field(default_factory=dict)  # the outer ones are its ends
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Numbers over an axis, and one that has no place there, as a level; in the metric's unit."""
+
+    points: Mapping[float, float]
+    level: float | None = None
+
+    @property
+    def drawable(self) -> bool:
+        """Whether it is a line: one point is none, and one that is far off would press all others flat."""
+        values = [*self.points.values(), self.level or 0.0]
+        return len(self.points) > 1 and all(abs(value) <= LARGEST for value in values)
+
+
+class Model(NamedTuple):
+    name: str
+    colour: int
 
 
 @dataclass(frozen=True)
 class Line:
-    model: str
+    model: Model
     points: Sequence[tuple[float, float]]
+    level: float | None
+    texts: Sequence[str]  # the numbers of the points and of the level, below the chart's `heads`
 
 
 @dataclass(frozen=True)
@@ -29,48 +61,51 @@ class Tick:
 
 @dataclass(frozen=True)
 class Chart:
-    """Pixels from the top left corner of WIDTH × HEIGHT; draws are on a logarithmic scale."""
+    """Pixels from the top left corner of WIDTH × HEIGHT."""
 
-    metric: Metric
+    title: str
+    axis: Axis
     lines: Sequence[Line]
-    left_out: int  # models with a curve, beyond those that fit
-    draws: Sequence[Tick]
-    values: Sequence[Tick]
-    frame: tuple[float, float, float, float]  # left, top, right, bottom
+    heads: Sequence[str]
+    across: Sequence[Tick]
+    up: Sequence[Tick]
+    frame: tuple[float, float, float, float] = (_LEFT, _TOP, WIDTH - _RIGHT, HEIGHT - _BOTTOM)
     size: tuple[int, int] = (WIDTH, HEIGHT)
 
 
-def chart(group: Group) -> Chart | None:
-    """The best results that have a curve, as lines; None where no curve has two points."""
-    metric = group.metrics[0]
-    curves = [(ranked.entry, _curve(ranked.entry, metric)) for ranked in group.ranked()]
-    known = [(entry, curve) for entry, curve in curves if len(curve) > 1]
-    if not known:
-        return None
-    drawn = known[:_MOST]
-    sizes = sorted({size for _, curve in drawn for size in curve})
-    ticks = _ticks([value for _, curve in drawn for value in curve.values()])
-    across = _scale(math.log(sizes[0]), math.log(sizes[-1]), _LEFT, WIDTH - _RIGHT)
-    up = _scale(ticks[0], ticks[-1], HEIGHT - _BOTTOM, _TOP)
+def chart(
+    title: str, axis: Axis, metric: Metric, drawn: Sequence[tuple[Model, Curve]], holds: Sequence[float] = ()
+) -> Chart:
+    """At least one curve, all of them drawable; the axis of the values has `holds` on it too."""
+    curves = [curve for _, curve in drawn]
+    places = sorted({at for curve in curves for at in curve.points})
+    levels = [curve.level for curve in curves if curve.level is not None]
+    values = _round_values([*holds, *levels, *(value for curve in curves for value in curve.points.values())])
+    ticks = dict(axis.ticks) or {at: axis.text(at) for at in places}
+    stretch = math.log if axis.logarithmic else float
+    place = _scale(stretch(min(ticks)), stretch(max(ticks)), _LEFT, WIDTH - _RIGHT)
+    y = _scale(values[0], values[-1], HEIGHT - _BOTTOM, _TOP)
 
-    def x(size: int) -> float:
-        return across(math.log(size))
+    def x(at: float) -> float:
+        return place(stretch(at))
+
+    def line(model: Model, curve: Curve) -> Line:
+        shown = [curve.points.get(at) for at in places] + ([curve.level] if levels else [])
+        return Line(
+            model,
+            [(x(at), y(value)) for at, value in sorted(curve.points.items())],
+            None if curve.level is None else y(curve.level),
+            [number(value, metric) for value in shown],
+        )
 
     return Chart(
-        metric=metric,
-        lines=[
-            Line(group.name(entry), [(x(size), up(value)) for size, value in curve.items()]) for entry, curve in drawn
-        ],
-        left_out=len(known) - len(drawn),
-        draws=[Tick(x(size), str(size)) for size in sizes],
-        values=[Tick(up(value), number(value, metric)) for value in ticks],
-        frame=(_LEFT, _TOP, WIDTH - _RIGHT, HEIGHT - _BOTTOM),
+        title=title,
+        axis=axis,
+        lines=[line(*one) for one in drawn],
+        heads=[*map(axis.text, places), *(["clean"] if levels else [])],
+        across=_with_room([Tick(x(at), text) for at, text in sorted(ticks.items())]),
+        up=[Tick(y(value), f"{100 * value:g} %" if metric.unit == "fraction" else f"{value:g}") for value in values],
     )
-
-
-def _curve(entry: Entry, metric: Metric) -> dict[int, float]:
-    curve = {int(size): value for size, value in entry.record.curves.get(metric.name, {}).items()}
-    return {size: value for size, value in sorted(curve.items()) if value is not None}
 
 
 def _scale(low: float, high: float, start: float, stop: float) -> Callable[[float], float]:
@@ -80,11 +115,21 @@ def _scale(low: float, high: float, start: float, stop: float) -> Callable[[floa
     return place
 
 
-def _ticks(values: Sequence[float]) -> list[float]:
-    """Four to nine multiples of 1, 2 or 5 times a power of ten, the outer ones around all values."""
+def _round_values(values: Sequence[float]) -> list[float]:
+    """Two to nine multiples of 1, 2 or 5 times a power of ten, the outer ones around all values."""
     low, high = min(values), max(values)
-    spread = (high - low) or abs(high) or 1.0
+    # Finer ticks would have the same texts.
+    spread = max(high - low, 1e-3 * abs(low), 1e-3 * abs(high), 4e-3)
     power = 10.0 ** math.floor(math.log10(spread / 4))
     step = next(power * k for k in (1, 2, 5, 10) if power * k >= spread / 5)
     first, last = math.floor(low / step), math.ceil(high / step)
     return [k * step for k in range(first, max(last, first + 1) + 1)]
+
+
+def _with_room(ticks: Sequence[Tick]) -> list[Tick]:
+    """The last of the ticks and those before it whose texts do not touch."""
+    kept: list[Tick] = []
+    for tick in reversed(ticks):
+        if not kept or kept[-1].at - tick.at > _LETTER * (len(kept[-1].text) + len(tick.text)) / 2 + 4:
+            kept.append(tick)
+    return kept[::-1]

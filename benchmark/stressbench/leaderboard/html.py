@@ -17,7 +17,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from stressbench.contracts import Metric
-from stressbench.leaderboard.curves import chart
+from stressbench.leaderboard.figures import figures, heat_map
 from stressbench.leaderboard.ranking import Entry, Group, Ranked
 from stressbench.show import ARROW, number
 
@@ -32,6 +32,7 @@ def render(groups: Sequence[Group]) -> str:
     )
     # Every value is escaped unless it is marked as markup, as only our own style and script are.
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["parts"] = re.compile(r"(?<=[:,+/])").split  # where a long name may be broken
     entries = [entry for group in groups for entry in group.entries]
     return environment.from_string(template).render(
         groups=[_group(i, group) for i, group in enumerate(groups)],
@@ -69,17 +70,17 @@ def _group(i: int, group: Group) -> dict[str, Any]:
         "views": [
             {"draws": draws, "rows": [_row(group, ranked, draws) for ranked in group.ranked(draws)]} for draws in views
         ],
-        "chart": chart(group),
+        "figures": list(figures(group)),
+        "heat_map": heat_map(group),
     }
 
 
 def _row(group: Group, ranked: Ranked, draws: int | None) -> dict[str, Any]:
     entry = ranked.entry
-    record, name = entry.record, group.name(entry)
+    record = entry.record
     return {
         "rank": ranked.rank,
-        "model": name,
-        "parts": re.split(r"(?<=[:,+/])", name),  # where a long one may be broken
+        "model": group.name(entry),
         "link": quote(entry.path.as_posix()),
         "kind": entry.kind,
         "draws": record.draws if draws is None or not record.model.stochastic else draws,

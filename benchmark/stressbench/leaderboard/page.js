@@ -25,7 +25,7 @@ function sort(table, column, ascending) {
   header.setAttribute("aria-sort", ascending ? "ascending" : "descending");
 }
 
-for (const table of document.querySelectorAll("table")) {
+for (const table of document.querySelectorAll(".view table")) {
   [...table.tHead.rows[0].cells].forEach((header, column) => {
     const button = document.createElement("button");
     button.type = "button";

@@ -10,7 +10,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from stressbench.contracts import Condition, Metric
+from stressbench import series
+from stressbench.contracts import Metric
 from stressbench.plots import style
 from stressbench.plots.style import LeftOut
 from stressbench.runs import Run
@@ -93,29 +94,27 @@ def boxes(runs: Sequence[Run]) -> Figure:
     return figure
 
 
-def _grid(run: Run) -> tuple[list[str], list[int]]:
+def _grid(run: Run) -> tuple[list[str], list[float]]:
     """The corruptions in the run's order and the severities in theirs, without the clean images."""
-    stressed = [(_corruption(c), int(c["severity"])) for c in run.conditions if c.get("severity", 0) != 0]
+    stressed = {severity: rows for severity, rows in series.by_severity(run.record.conditions).items() if severity != 0}
     if not stressed:
         raise LeftOut("no condition has a severity")
-    return list(dict.fromkeys(c for c, _ in stressed)), sorted({severity for _, severity in stressed})
-
-
-def _corruption(condition: Condition) -> str:
-    """What has a severity: the rest of a condition."""
-    return ", ".join(str(value) for key, value in condition.items() if key != "severity")
+    return list(dict.fromkeys(corruption for rows in stressed.values() for corruption in rows)), list(stressed)
 
 
 def _cells(run: Run, metric: Metric) -> NDArray[np.float64]:
     """(corruptions, severities), in the unit of the axis, NaN where there is no number."""
     corruptions, severities = _grid(run)
-    rows = {(_corruption(row.condition), row.condition.get("severity")): row.metrics for row in run.record.conditions}
+    rows = series.by_severity(run.record.conditions)
     return np.array(
-        [[style.shown(rows.get((c, s), {}).get(metric.name), metric) for s in severities] for c in corruptions]
+        [
+            [style.shown(rows[s][c].metrics.get(metric.name) if c in rows[s] else None, metric) for s in severities]
+            for c in corruptions
+        ]
     )
 
 
 def _clean(run: Run, metric: Metric) -> float:
     """The clean images' number, in the unit of the axis; NaN where there is none."""
-    rows = [row.metrics for row in run.record.conditions if row.condition.get("severity") == 0]
-    return style.shown(rows[0].get(metric.name) if rows else None, metric)
+    rows = list(series.by_severity(run.record.conditions).get(0, {}).values())
+    return style.shown(rows[0].metrics.get(metric.name) if rows else None, metric)

@@ -114,12 +114,6 @@ def label(name: str) -> str:
     return " ".join(word.upper() if word in _INITIALS else word for word in name.split("_"))
 
 
-def budget(eps: float) -> str:
-    """The budget of an attack for people: 8/255, or a decimal number."""
-    steps = 255 * eps
-    return f"{steps:.0f}/255" if 0 < eps < 1 and abs(steps - round(steps)) < 1e-6 else f"{eps:.3g}"
-
-
 def axis(metric: Metric) -> str:
     """A metric as the name of an axis, with its unit and an arrow to where it is better."""
     unit = {"fraction": " (%)", "nats": " (nats)", "number": ""}[metric.unit]

@@ -11,9 +11,9 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from stressbench import series
 from stressbench.metrics import calibration_bins
 from stressbench.plots import style
-from stressbench.plots.curves import CLEAN, swept
 from stressbench.plots.style import LeftOut
 from stressbench.runs import Run
 
@@ -61,17 +61,14 @@ def _groups(run: Run) -> Mapping[str, Sequence[int]]:
             ]
             for severity in severities
         }
-    clean = [place for place, condition in enumerate(conditions) if CLEAN in condition.values()]
+    rows = run.record.conditions
+    clean = [rows.index(row) for row in series.clean(rows)]
     if not clean:
         raise LeftOut("no condition has a severity, and none is of clean images")
-    try:
-        attacks = swept(run)
-    except LeftOut:
-        attacks = {}
     return {"clean": clean} | {
-        f"{attack}, ε = {style.budget(float(condition['eps']))}": [conditions.index(condition)]
-        for attack, tried in attacks.items()
-        for condition in tried
+        f"{attack}, ε = {series.budget(eps)}": [rows.index(row)]
+        for attack, points in series.budgets(rows).items()
+        for eps, row in points
     }
 
 
