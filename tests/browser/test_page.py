@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +10,9 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, expect
 
+from browser.visits import DESKTOP, PHONE, Visit, luminance
 from leaderboard_records import fields, write
 from stressbench import registry
 from stressbench.leaderboard import html
@@ -22,25 +21,9 @@ from stressbench.leaderboard.ranking import Entry, Group, groups
 from stressbench.leaderboard.records import add
 from stressbench.record import Record
 
-DESKTOP, PHONE = (1280, 900), (390, 844)
 OWN = "own number"
 CURVES = {"dropped": {1: 0.34, 2: 0.3, 5: 0.2}, "wrap:tiny,rate=0.1": {1: 0.4, 5: 0.22, 10: 0.1}}
 ERRORS = {"best": 0.15, "also-middle": 0.25, "middle": 0.25, "worst": 0.5}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Debian's Chromium, as every machine that tests may have it; nothing is downloaded."""
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if found is None:
-        pytest.skip("there is no Chromium here (on Debian: apt-get install chromium)")
-    quiet = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-             "--disable-component-update", "--disable-sync"]  # fmt: skip
-    root = ["--no-sandbox"] if os.geteuid() == 0 else []  # which Chromium refuses to be without
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=[*quiet, *root])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -55,42 +38,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     add(write(source, "alone", 0.3, dataset={"name": "circles"}), root, replace=False)
     build(root)
     return root
-
-
-class Visit:
-    """A page that is open, with all that it said and asked for."""
-
-    def __init__(self, browser: Browser, path: Path, size: tuple[int, int] = DESKTOP, **options: Any) -> None:
-        self._context = browser.new_context(viewport={"width": size[0], "height": size[1]}, **options)
-        self.page: Page = self._context.new_page()
-        self.said: list[str] = []
-        self.asked: list[str] = []
-        self.blocked: dict[str, str | None] = {}
-        self.page.on("console", lambda message: self.said.append(message.text))
-        self.page.on("pageerror", lambda error: self.said.append(str(error)))
-        self.page.on("dialog", lambda dialog: (self.said.append(dialog.message), dialog.dismiss()))
-        self.page.on("request", lambda request: self.asked.append(request.url))
-        self.page.on("requestfailed", lambda request: self.blocked.update({request.url: request.failure}))
-        self.page.goto(path.as_uri())
-        self.address = path.as_uri()
-
-    def __enter__(self) -> Visit:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self._context.close()
-
-    def table(self, dataset: str = "squares") -> Locator:
-        return self.page.locator(f".group[data-dataset={dataset}] table:visible")
-
-    def models(self, dataset: str = "squares") -> list[str]:
-        """Those that are seen, from the top."""
-        return self.table(dataset).locator("tbody tr:visible th").all_inner_texts()
-
-    def column(self, name: str, dataset: str = "squares") -> list[str]:
-        heads = self.table(dataset).locator("thead th").all_inner_texts()
-        (at,) = (i for i, head in enumerate(heads) if head.replace("▴", "").split() and name in head.split())
-        return self.table(dataset).locator(f"tbody tr:visible > :nth-child({at + 1})").all_inner_texts()
 
 
 @pytest.fixture
@@ -304,13 +251,6 @@ def test_it_fits_and_can_be_read(size: tuple[int, int], scheme: Any, browser: Br
         assert box is not None
         assert 0 <= box["x"] < size[0] / 2
         assert visit.said == []
-
-
-def luminance(colour: str) -> float:
-    """Relative luminance of a CSS `rgb(…)`, as WCAG 2.2 defines it."""
-    channels = [int(text) / 255 for text in re.findall(r"\d+", colour)[:3]]
-    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels)
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
 @pytest.mark.parametrize(

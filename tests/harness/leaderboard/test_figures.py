@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import event, given
 from hypothesis import strategies as st
 
 from leaderboard_records import group, stressed
@@ -284,6 +284,31 @@ def test_numbers_that_no_axis_has_leave_their_line_out(value: float | None) -> N
     assert figure.models == [("b", 1)]
     assert heat_map(made) is None
     html.render([made])
+
+
+names = st.sampled_from(["none", "one"])
+usual = st.sampled_from([0, 0.1, 1, 2, 3])
+places = usual | usual | usual | st.integers() | st.floats(allow_nan=False) | st.text(max_size=3)
+known = st.none() | st.floats(0, 1) | st.floats(0, 1) | st.floats(allow_nan=False, allow_infinity=False)
+conditions = [
+    st.fixed_dictionaries({"corruption": names, "severity": places}),
+    st.fixed_dictionaries({"signal": names, "low": places, "high": places}),
+    st.fixed_dictionaries({"attack": names, "eps": places}),
+]
+measured = st.fixed_dictionaries({"accuracy": known, "nll": known})
+
+
+@given(rows=st.one_of([st.lists(st.tuples(one, measured), min_size=1, max_size=4) for one in conditions]))
+def test_no_condition_breaks_the_page(rows: Rows) -> None:
+    made = ours("adversarial", rows, rows)
+    heat_map(made)
+    for figure in figures(made):
+        event(figure.title)
+        for one in figure.charts:
+            assert all(LEFT <= tick.at <= RIGHT for tick in one.across)
+            for line in one.lines:
+                assert len(line.points) > 1
+                assert all(LEFT <= x <= RIGHT and TOP <= y <= BOTTOM for x, y in line.points)
 
 
 def test_conditions_without_an_axis_have_no_figure() -> None:
