@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import event, given
+from hypothesis import event, example, given
 from hypothesis import strategies as st
 
 from leaderboard_records import group, stressed
@@ -92,6 +92,8 @@ def test_texts_below_the_axis_do_not_touch() -> None:
 values = st.floats(-series.LARGEST, series.LARGEST)
 
 
+@example(points={0: 0.3, 1: 0.3 + 1e-12}, level=None, unit=True)
+@example(points={0: 1e6, 1: 1e6 + 0.01}, level=None, unit=False)
 @given(points=st.dictionaries(values, values, min_size=2, max_size=9), level=values | st.none(), unit=st.booleans())
 def test_whatever_is_drawable_is_inside_the_frame(points: dict[float, float], level: float | None, unit: bool) -> None:
     curve = Curve(points, level)
@@ -286,10 +288,12 @@ def test_numbers_that_no_axis_has_leave_their_line_out(value: float | None) -> N
     html.render([made])
 
 
-names = st.sampled_from(["none", "one"])
 usual = st.sampled_from([0, 0.1, 1, 2, 3])
-places = usual | usual | usual | st.integers() | st.floats(allow_nan=False) | st.text(max_size=3)
-known = st.none() | st.floats(0, 1) | st.floats(0, 1) | st.floats(allow_nan=False, allow_infinity=False)
+odd = st.integers() | st.floats(allow_nan=False) | st.text(max_size=3)
+places = st.integers(0, 9).flatmap(lambda k: usual if k else odd)
+fractions = st.floats(0, 1)
+known = st.integers(0, 9).flatmap(lambda k: fractions if k else st.none() | st.floats(-1e308, 1e308))
+names = st.sampled_from(["one", "none"])
 conditions = [
     st.fixed_dictionaries({"corruption": names, "severity": places}),
     st.fixed_dictionaries({"signal": names, "low": places, "high": places}),
