@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -120,7 +120,14 @@ def _load(part: Part, file: Path | None, dataset: Dataset, provide: Provide) -> 
         return str(getattr(part.module, "origin", "the plugin's own"))
     stored = provide(part.spec, part.seed, lambda: registry.model(part.spec, dataset))
     weights.load(part.module, stored)
-    return f"trained here, seed {part.seed}"
+    return f"trained here, seed {part.seed}{_training(weights.metadata(stored))}"
+
+
+def _training(told: Mapping[str, str]) -> str:
+    """How long a training was, as its file tells: a benchmark of networks that hardly learned must say that it is."""
+    if not {"recipe", "epochs"} <= told.keys():
+        return ""
+    return f", recipe {told['recipe']}, {told['epochs']} epoch{'' if told['epochs'] == '1' else 's'}"
 
 
 def _require_different(spec: Spec, parts: Sequence[Part]) -> None:

@@ -63,7 +63,9 @@ def test_an_ensemble_trains_its_members_and_runs(
     first = record(capsys)
     assert first["draws"] == 2
     assert first["model"]["spec"] == "ensemble:(untrained,width=2),size=2"
-    assert first["model"]["weights_source"] == "trained here, seed 0; trained here, seed 1"
+    assert first["model"]["weights_source"] == "; ".join(
+        f"trained here, seed {seed}, recipe fast, 10 epochs" for seed in (0, 1)
+    )
     files = [weights.stored("digits", "untrained,width=2", seed) for seed in (0, 1)]
 
     # The same weights by folder, by hand, and perturbed: nothing is trained again.

@@ -60,6 +60,15 @@ def test_members_get_the_stores_weights_of_their_seeds(dataset: Dataset) -> None
     assert fewer.checksum != ready.checksum
 
 
+def test_weights_that_say_how_they_were_trained_are_quoted(dataset: Dataset) -> None:
+    module = registry.model("untrained", dataset)
+    for epochs, words in ((1, "1 epoch"), (20, "20 epochs")):
+        path = weights.stored("digits", "untrained", 0)
+        weights.save(module, path, {"recipe": "fast", "epochs": str(epochs)})
+        ready = models.ready(parse("untrained"), dataset, (), no_training)
+        assert ready.weights_source == f"trained here, seed 0, recipe fast, {words}"
+
+
 def test_a_missing_member_is_asked_for_by_its_seed(dataset: Dataset) -> None:
     marked(dataset, "untrained", weights.stored("digits", "untrained", 0), 0)
     with pytest.raises(UserError, match="untrained, seed 1, is not there"):

@@ -29,6 +29,7 @@ limit = 20
 [train]
 epochs = 1
 """
+HOW = ", recipe fast, 1 epoch"  # as FILE says it
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -77,11 +78,10 @@ def test_a_sweep_trains_runs_and_says_what_the_records_say(tmp_path: Path, capsy
     shown = capsys.readouterr()
     found = records(out)
     assert {spec: [r["model"]["weights_source"] for r in several] for spec, several in found.items()} == {
-        "untrained,width=2": ["trained here, seed 0", "trained here, seed 2"],
+        "untrained,width=2": [f"trained here, seed {seed}{HOW}" for seed in (0, 2)],
         # Trainings 0 and 2 of an ensemble of two share no member.
         "ensemble:(untrained,width=2),size=2": [
-            "trained here, seed 0; trained here, seed 1",
-            "trained here, seed 4; trained here, seed 5",
+            f"trained here, seed {first}{HOW}; trained here, seed {first + 1}{HOW}" for first in (0, 4)
         ],
         "tiny": ["the plugin's own"],
         "dropped": ["the plugin's own"],

@@ -86,6 +86,7 @@ def _row(group: Group, ranked: Ranked, draws: int | None) -> dict[str, Any]:
         "draws": record.draws if draws is None or not record.model.stochastic else draws,
         "cells": [_cell(metric, entry, draws) for metric in group.metrics],
         "parameters": record.model.parameters,
+        "weights": record.model.weights_source,
         "audit": ", ".join(dict.fromkeys(finding.check for finding in record.findings)),
         "replayed": entry.replay.replayed.date().isoformat() if entry.replay else None,
         "date": record.created.date().isoformat(),

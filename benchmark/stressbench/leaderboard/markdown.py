@@ -10,7 +10,7 @@ from stressbench.leaderboard.ranking import Group
 from stressbench.show import ARROW, number
 from stressbench.tabular import escape, markdown
 
-_LEFT = ("#", "model", "audit", "evidence")
+_LEFT = ("#", "model", "audit", "evidence", "weights")
 
 
 def render(groups: Sequence[Group]) -> str:
@@ -41,5 +41,6 @@ def _table(group: Group) -> str:
         if any(other.record.findings for other in group.entries):
             row["audit"] = escape(", ".join(dict.fromkeys(f.check for f in record.findings))) or "no findings"
         row["evidence"] = entry.evidence
+        row["weights"] = escape(record.model.weights_source)
         rows.append(row)
     return markdown(rows, _LEFT)
