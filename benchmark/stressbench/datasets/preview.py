@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image, ImageDraw
@@ -13,8 +15,17 @@ from stressbench.datasets.export import present
 from stressbench.errors import UserError
 
 _CELL = 112  # pixels a side, for an image enlarged by a whole factor
-_CAPTION = 16
+_GAP = 4  # between images, and between an image and its caption
+_LINE = 12  # of text
 _COLUMNS = 8
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One image with what is written below it, line by line."""
+
+    picture: Image.Image
+    caption: Sequence[str]
 
 
 def sheet(dataset: Dataset, suite: Suite, severity: int, index: int, seed: int, out: Path) -> Path:
@@ -24,22 +35,41 @@ def sheet(dataset: Dataset, suite: Suite, severity: int, index: int, seed: int, 
     """
     if index >= len(dataset.images):
         raise UserError(f"{dataset.name} has {len(dataset.images)} {dataset.split} images: --image is 0 to one less")
-    conditions = [c for c in suite.conditions() if int(c["severity"]) in (0, severity)]
-    rows = -(-len(conditions) // _COLUMNS)
-    page = Image.new("RGB", (_COLUMNS * _CELL, rows * (_CELL + _CAPTION)), "white")
-    draw = ImageDraw.Draw(page)
-    scale = max((_CELL - 4) // max(dataset.image_size), 1)
-    for place, condition in enumerate(conditions):
-        pixels = present(dataset, suite, condition, index, index + 1, seed)[0]
-        picture = Image.fromarray(pixels)
-        picture = picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
-        picture.thumbnail((_CELL - 4, _CELL - 4))
-        left, top = place % _COLUMNS * _CELL, place // _COLUMNS * (_CELL + _CAPTION)
-        page.paste(picture, (left + (_CELL - picture.width) // 2, top + 2))
-        name = "clean" if condition["severity"] == 0 else str(condition["corruption"]).replace("_", " ")
-        draw.text((left + _CELL / 2, top + _CELL), name, fill="black", anchor="mt")
+    panels = []
+    for condition in suite.conditions():
+        if int(condition["severity"]) in (0, severity):
+            name = "clean" if condition["severity"] == 0 else str(condition["corruption"]).replace("_", " ")
+            pixels = present(dataset, suite, condition, index, index + 1, seed)[0]
+            panels.append(Panel(Image.fromarray(pixels), [name]))
     content = io.BytesIO()
-    page.save(content, "PNG", optimize=True)
+    _page([panels[start : start + _COLUMNS] for start in range(0, len(panels), _COLUMNS)]).save(
+        content, "PNG", optimize=True
+    )
     with store.writing(out):
         store.replace(out, content.getvalue())
     return out
+
+
+def _page(rows: Sequence[Sequence[Panel]]) -> Image.Image:
+    """The panels in their rows, one below the other."""
+    heights = [_CELL + _GAP + _LINE * max(len(panel.caption) for panel in row) for row in rows]
+    page = Image.new("RGB", (_CELL * max(map(len, rows)), sum(heights)), "white")
+    draw = ImageDraw.Draw(page)
+    top = 0
+    for row, height in zip(rows, heights, strict=True):
+        for place, panel in enumerate(row):
+            picture = _fitted(panel.picture)
+            page.paste(picture, (place * _CELL + (_CELL - picture.width) // 2, top + _GAP // 2))
+            for number, line in enumerate(panel.caption):
+                draw.text(((place + 0.5) * _CELL, top + _CELL + number * _LINE), line, fill="black", anchor="mt")
+        top += height
+    return page
+
+
+def _fitted(picture: Image.Image) -> Image.Image:
+    """A small image enlarged by a whole factor, a large one reduced to its cell."""
+    room = _CELL - _GAP
+    scale = max(room // max(picture.size), 1)
+    enlarged = picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
+    enlarged.thumbnail((room, room))
+    return enlarged
