@@ -41,6 +41,12 @@ def forbid_tf32() -> None:
     torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
 
 
+def prepared(module: nn.Module) -> nn.Module:
+    """The module as runs predict with it and attack it: in eval mode, in the faster layout for convolutions."""
+    forbid_tf32()
+    return module.eval().to(memory_format=torch.channels_last)
+
+
 class Predictor:
     """Runs one model with a fixed number of draws.
 
@@ -58,8 +64,7 @@ class Predictor:
         precision: Precision,
         chunk: int,
     ) -> None:
-        forbid_tf32()  # here, and not at the first pass, because an attack takes gradients before it
-        self.module = module.eval().to(memory_format=torch.channels_last)  # the faster layout for convolutions
+        self.module = prepared(module)  # here, and not at the first pass, because an attack takes gradients before it
         self.draws = draws
         self._name = registry.origin(module) or str(entry)
         self._classes = classes

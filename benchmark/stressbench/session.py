@@ -8,15 +8,19 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from stressbench import models, plan, registry, weights
 from stressbench.contracts import Dataset
 from stressbench.datasets.resident import Resident
 from stressbench.errors import Interrupted, UserError
+from stressbench.models import Provide
 from stressbench.plan import Failure, Plan, Words
+from stressbench.predict import prepared
 from stressbench.record import Record
 from stressbench.runner import Run
+from stressbench.spec import parse
 from stressbench.terminal import Screen
 from stressbench.training import Options, Trainer
 
@@ -60,25 +64,7 @@ def run(
             "on them compares with a published one, and the record says so (--dataset-name gives the copy its own name)"
         )
 
-    def split(name: str) -> Dataset:
-        return registry.dataset(words.dataset, name, words.data_dir, words.dataset_name)
-
-    trainer = Trainer(split, options or Options(), plans[0].device, screen)
-
-    def provide(spec: str, seed: int, build: Callable[[], nn.Module]) -> Path:
-        stored = weights.stored(dataset.name, registry.pinned(spec), seed)
-        if options is None:
-            if stored.exists():
-                return stored
-            named = models.named(spec, seed)
-            if not dataset.embedded:
-                raise UserError(
-                    f"{named} has no weights for {dataset.name}: train it with `{_train_command(words, spec, seed)}`, "
-                    "or give a file with --weights"
-                )
-            screen.note(f"{named} has no weights for {dataset.name} yet: training it, this once")
-        return trainer(spec, seed, build)
-
+    provide = provider(words, dataset, plans[0].device, screen, options)
     images = Resident(dataset, plans[0].n, plans[0].device)
     folder: Path | None = None
     try:
@@ -106,6 +92,39 @@ def run(
     except KeyboardInterrupt as error:
         kept = f"what was finished is in {folder}, and " if folder else ""
         raise Interrupted(f"interrupted: {kept}the same command goes on from there") from error
+
+
+def provider(
+    words: Words, dataset: Dataset, device: torch.device, screen: Screen, options: Options | None = None
+) -> Provide:
+    """What gives models their weights for a dataset: the store, and training where `run` says that they are trained."""
+
+    def split(name: str) -> Dataset:
+        return registry.dataset(words.dataset, name, words.data_dir, words.dataset_name)
+
+    trainer = Trainer(split, options or Options(), device, screen)
+
+    def provide(spec: str, seed: int, build: Callable[[], nn.Module]) -> Path:
+        stored = weights.stored(dataset.name, registry.pinned(spec), seed)
+        if options is None:
+            if stored.exists():
+                return stored
+            named = models.named(spec, seed)
+            if not dataset.embedded:
+                raise UserError(
+                    f"{named} has no weights for {dataset.name}: train it with `{_train_command(words, spec, seed)}`, "
+                    "or give a file with --weights"
+                )
+            screen.note(f"{named} has no weights for {dataset.name} yet: training it, this once")
+        return trainer(spec, seed, build)
+
+    return provide
+
+
+def model(words: Words, dataset: Dataset, screen: Screen) -> nn.Module:
+    """The model that is named first, with its weights, as runs predict with it, on the CPU."""
+    provide = provider(words, dataset, plan.pick_device(words.device), screen)
+    return prepared(models.ready(parse(words.models[0]), dataset, words.weights, provide).module)
 
 
 def _train_command(words: Words, spec: str, seed: int) -> str:

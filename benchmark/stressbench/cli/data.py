@@ -56,19 +56,54 @@ def corrupt(
 
 
 @data.command()
+@click.option(
+    "--suite",
+    metavar="NAME",
+    help="A suite, with options as NAME,option=value [default: corruption, at one severity].",
+)
 @click.option("--dataset", default="digits", show_default=True, help="The clean images.")
-@click.option("--severity", type=click.IntRange(1, 5), default=3, show_default=True)
+@click.option(
+    "--severity", type=click.IntRange(1, 5), help="Of suites with severities, only this [default without --suite: 3]."
+)
+@click.option("--model", metavar="NAME", help="The model that attacks look through, with options as in `bench run`.")
+@click.option("--weights", multiple=True, type=click.Path(path_type=Path), help="Its weights, as in `bench run`.")
+@click.option("--difference", is_flag=True, help="Show also what was added to the clean image, amplified.")
 @click.option("--image", type=click.IntRange(min=0), default=0, show_default=True, help="Which test image.")
 @click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The PNG file to write.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Where the clean images are.")
 @click.option("--dataset-name", help="The name of a dataset of your own.")
 def preview(
-    dataset: str, severity: int, image: int, out: Path, seed: int, data_dir: Path | None, dataset_name: str | None
+    suite: str | None,
+    dataset: str,
+    severity: int | None,
+    model: str | None,
+    weights: tuple[Path, ...],
+    difference: bool,
+    image: int,
+    out: Path,
+    seed: int,
+    data_dir: Path | None,
+    dataset_name: str | None,
 ) -> None:
-    """Draw one test image under each corruption, as a run with this seed shows it."""
-    from stressbench import registry
-    from stressbench.datasets.preview import sheet
+    """Draw one test image under each condition of a suite, as a run with this seed shows it.
 
+    A row is one kind of stress at its levels, or some frames of a sequence; what has one image each shares rows.
+    """
+    from stressbench import registry, session
+    from stressbench.datasets.preview import sheet
+    from stressbench.plan import Words
+    from stressbench.terminal import Screen
+
+    if weights and model is None:
+        raise click.UsageError("--weights are a model's: name it with --model.")
+    if suite is None:
+        suite, severity = "corruption", severity or 3
+    if severity is not None:
+        suite = f"{suite},severities={severity}"
     clean = registry.dataset(dataset, "test", data_dir, dataset_name)
-    click.echo(sheet(clean, registry.suite("corruption"), severity, image, seed, out))
+    module = None
+    if model is not None:
+        words = Words((suite,), (model,), dataset, data_dir, dataset_name, weights=weights)
+        module = session.model(words, clean, Screen())
+    click.echo(sheet(clean, suite, image, seed, out, module, difference))

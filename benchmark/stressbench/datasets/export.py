@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from stressbench.contracts import Batch, Condition, Dataset, Suite
 from stressbench.datasets.checksums import LABELS
@@ -89,12 +90,20 @@ def present(
     dataset: Dataset, suite: Suite, condition: Condition, start: int, stop: int, seed: int
 ) -> NDArray[np.uint8]:
     """Images start … stop−1 as a run of the suite with this seed shows them: (N, H, W, 3), uint8."""
-    cpu = torch.device("cpu")
+    batch = clean(dataset, condition, start, stop, seed)
+    return to_pixels(suite.present(condition, batch, torch.nn.Identity()).images)
+
+
+def clean(dataset: Dataset, condition: Condition, start: int, stop: int, seed: int) -> Batch:
+    """Images start … stop−1 as a run with this seed gives them to a suite, on the CPU."""
     indices = torch.arange(start, stop)
-    keys = image_keys(derive(seed, condition), indices)
-    batch = Batch(to_float(read(dataset, start, stop), cpu), dataset.labels[start:stop], indices, keys)
-    stressed = suite.present(condition, batch, torch.nn.Identity()).images
-    pixels: NDArray[np.uint8] = stressed.mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    images = to_float(read(dataset, start, stop), torch.device("cpu"))
+    return Batch(images, dataset.labels[start:stop], indices, image_keys(derive(seed, condition), indices))
+
+
+def to_pixels(images: Tensor) -> NDArray[np.uint8]:
+    """Images (…, 3, H, W) in [0, 1] as their nearest grey levels: (…, H, W, 3), uint8."""
+    pixels: NDArray[np.uint8] = images.mul(255).round().to(torch.uint8).movedim(-3, -1).numpy()
     return pixels
 
 
