@@ -113,6 +113,8 @@ def _rows(dataset: Dataset, suite: Suite, index: int, seed: int, model: nn.Modul
         if len(stressed) != 1 or stressed.ndim not in (4, 5) or stressed.shape[-3:] != batch.images.shape[-3:]:
             raise ValueError(f"it made {tuple(stressed.shape)} of images {tuple(batch.images.shape)}")
         kinds.setdefault(_kind(condition) or suite.name, []).extend(_panels(condition, stressed[0].detach()))
+    if not kinds:
+        raise ValueError("it has no conditions")
     rows = []
     for alone, group in groupby(kinds.items(), key=lambda kind: len(kind[1]) == 1):
         if alone:
