@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
 from stressbench import metrics
-from stressbench.resampling import Numbers, Tables, half_widths, take
+from stressbench.resampling import Numbers, Tables, Together, half_widths
 
 
 def table(**columns: np.ndarray) -> pd.DataFrame:
@@ -96,6 +96,25 @@ def test_it_scales_with_what_it_is_around(x: np.ndarray, factor: float) -> None:
 
 
 def test_rows_that_are_taken_are_numbered_anew() -> None:
-    taken = take(table(x=np.array([5.0, 6.0, 7.0])), np.array([2, 2, 0]))
+    (taken,) = Together([table(x=np.array([5.0, 6.0, 7.0]))]).take(np.array([2, 2, 0]))
     assert taken["x"].tolist() == [7, 7, 5]
     assert taken["index"].tolist() == [0, 1, 2] == taken.index.tolist()
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32))
+def test_rows_of_all_tables_are_those_of_each(n: int, m: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    columns = [
+        {"x": random.normal(size=n), "right": random.random(n) < 0.5},
+        {"x": random.normal(size=n)},
+        {"x": random.normal(size=n).astype(np.float32)},
+        {"x": random.normal(size=n), "right": random.random(n) < 0.5},
+    ]
+    rows = random.integers(n, size=min(m, n))
+    taken = Together([table(**each) for each in columns]).take(rows)
+    for found, each in zip(taken, columns, strict=True):
+        assert list(found) == ["index", *each]
+        assert found["index"].tolist() == found.index.tolist() == list(range(len(rows)))
+        for name, values in each.items():
+            assert found[name].dtype == values.dtype
+            np.testing.assert_array_equal(found[name].to_numpy(), values[rows])

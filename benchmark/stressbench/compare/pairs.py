@@ -19,7 +19,7 @@ from stressbench.compare.statistics import holm, interval, p_value
 from stressbench.contracts import Metric, Suite
 from stressbench.errors import UserError
 from stressbench.record import Record
-from stressbench.resampling import LEVEL, Numbers, Tables, take
+from stressbench.resampling import LEVEL, Numbers, Tables, Together
 from stressbench.runs import Run
 
 if TYPE_CHECKING:
@@ -174,15 +174,16 @@ def _resample(
     boot = [np.zeros(size) for _ in scorers]
     swapped = [np.zeros(size) for _ in scorers]
     others = [i for i in range(1, len(scorers)) if not identical[i]]
-    stacks = {i: [_stack(a, b) for a, b in zip(first.tables, scorers[i].tables, strict=True)] for i in others}
+    own = {i: Together(scorers[i].tables) for i in (0, *others)}
+    stacks = {i: Together([_stack(a, b) for a, b in zip(first.tables, scorers[i].tables, strict=True)]) for i in others}
     with screen.progress("comparing", resamples, "resamples") as advance:
         for b in range(resamples):
             rows = draws.integers(n, size=n)
             for i in (0, *others):
-                boot[i][b] = scorers[i]([take(table, rows) for table in scorers[i].tables])
+                boot[i][b] = scorers[i](own[i].take(rows))
             second = np.arange(n) + n * exchanges.integers(2, size=n)
             for i in others:
-                one, two = ([take(stack, rows) for stack in stacks[i]] for rows in (second, (second + n) % (2 * n)))
+                one, two = (stacks[i].take(rows) for rows in (second, (second + n) % (2 * n)))
                 swapped[i][b] = scorers[i](two) - first(one)
             advance(1, f"{len(scorers)} runs")
     return [boot[0] if same else values for same, values in zip(identical, boot, strict=True)], swapped
