@@ -83,16 +83,21 @@ def calibration_bins(confidence: Tensor, correct: Tensor, bins: int = 10) -> tup
     return count / count.sum(), mean_confidence, accuracy
 
 
+def calibration_errors(confidence: Tensor, correct: Tensor, bins: int = 10) -> tuple[float, float]:
+    """The expected and the signed calibration error, from one look at the images. Inputs as `calibration_bins`."""
+    share, mean_confidence, accuracy = calibration_bins(confidence, correct, bins)
+    expected = float((share * (accuracy - mean_confidence).abs()).sum())
+    return expected, float((share * (mean_confidence - accuracy)).sum())
+
+
 def expected_calibration_error(confidence: Tensor, correct: Tensor, bins: int = 10) -> float:
     """Σ_b (n_b/n)·|acc_b − conf_b|, in [0, 1] (Guo et al., 2017); NaN without images. Inputs as `calibration_bins`."""
-    share, mean_confidence, accuracy = calibration_bins(confidence, correct, bins)
-    return float((share * (accuracy - mean_confidence).abs()).sum())
+    return calibration_errors(confidence, correct, bins)[0]
 
 
 def signed_calibration_error(confidence: Tensor, correct: Tensor, bins: int = 10) -> float:
     """Σ_b (n_b/n)·(conf_b − acc_b), in [−1, 1]: positive is overconfident. Inputs as `calibration_bins`."""
-    share, mean_confidence, accuracy = calibration_bins(confidence, correct, bins)
-    return float((share * (mean_confidence - accuracy)).sum())
+    return calibration_errors(confidence, correct, bins)[1]
 
 
 def pearson(a: Tensor, b: Tensor) -> float | None:

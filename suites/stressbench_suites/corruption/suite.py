@@ -159,11 +159,12 @@ def _cell(condition: Condition) -> _Cell:
 def _row(table: pd.DataFrame) -> Metrics:
     names = ("correct", "confidence", "nll", "brier")
     column = {name: torch.from_numpy(table[name].to_numpy(dtype=np.float64)) for name in names}
+    ece, signed_ece = metrics.calibration_errors(column["confidence"], column["correct"])
     return {
         "error": float((1 - column["correct"]).mean()),
         "nll": float(column["nll"].mean()),
-        "ece": metrics.expected_calibration_error(column["confidence"], column["correct"]),
-        "signed_ece": metrics.signed_calibration_error(column["confidence"], column["correct"]),
+        "ece": ece,
+        "signed_ece": signed_ece,
         "brier": float(column["brier"].mean()),
     }
 
