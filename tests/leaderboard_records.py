@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy.stats
 
 from stressbench import registry
 from stressbench.contracts import Condition, Metrics, Suite
@@ -66,7 +67,7 @@ def fields(
         "environment": ENVIRONMENT, "timing": {"seconds": 1.5, "images_per_second": 100.0},
         "metrics": suite.aggregate(conditions, rows(error), None),
         "curves": curves({size: suite.aggregate(conditions, values, None) for size, values in by_size.items()}),
-        "intervals": {}, "findings": [],
+        "intervals": {}, "jackknife": {}, "findings": [],
     }  # fmt: skip
     for name, value in changes.items():
         result[name] = {**result[name], **value} if isinstance(value, dict) else value
@@ -120,13 +121,25 @@ def changed(record: dict[str, Any], where: Sequence[str | int], value: Any) -> d
     return copy
 
 
-def around(spec: str = "tiny", error: float = 0.2, half: float = 0.03, **changes: Any) -> dict[str, Any]:
-    """The same as `fields`, with intervals: the values ± `half`, cut off at 0."""
+def around(
+    spec: str = "tiny", error: float = 0.2, half: float = 0.03, pattern: int | None = None, **changes: Any
+) -> dict[str, Any]:
+    """The same as `fields`, with intervals: the values ± `half`, cut off at 0.
+
+    What the values are without each group of images is a little more or less by one of three patterns, "a" having
+    another one than "b": numbers of the same pattern rise and fall together, those of different ones independently.
+    """
     record = fields(spec, error, **changes)
+    patterns = np.array([[1, 1, -1, -1], [1, -1, 1, -1], [1, -1, -1, 1]])
+    raised = np.tile(patterns[sum(map(ord, spec)) % 3 if pattern is None else pattern], 5)  # by 1, up or down
+    step = half / (scipy.stats.t.ppf(0.975, 19) * np.sqrt(19))
     for name, value in record["metrics"].items():
         values = {str(record["draws"]): value, **record["curves"].get(name, {})}
         record["intervals"][name] = {
-            size: None if value is None else (max(value - half, 0.0), value + half) for size, value in values.items()
+            size: None if at is None else (max(at - half, 0.0), at + half) for size, at in values.items()
+        }
+        record["jackknife"][name] = {
+            size: None if at is None else (at + step * raised).tolist() for size, at in values.items()
         }
     return record
 

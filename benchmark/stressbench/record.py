@@ -35,7 +35,7 @@ def _from_1(fields: dict[str, Any]) -> dict[str, Any]:
 
 def _from_2(fields: dict[str, Any]) -> dict[str, Any]:
     """Version 2 had no intervals, which cannot be made without the tables."""
-    return {**fields, "schema_version": 3, "intervals": {}}
+    return {**fields, "schema_version": 3, "intervals": {}, "jackknife": {}}
 
 
 # How to turn a record of schema version k into one of k + 1, by k. What a field's default says needs no step.
@@ -56,8 +56,9 @@ class _Part(BaseModel):
 Size = Annotated[str, Field(pattern=r"^[1-9][0-9]*$")]  # a number of draws, in digits
 # Metrics over ensemble sizes: metric → size → value.
 Curves = dict[str, dict[Size, Number | None]]
-# The same for the ends of 95 % intervals.
+# The same for the ends of 95 % intervals, and for what they are made from: the metric without each group of images.
 Intervals = dict[str, dict[Size, tuple[Number, Number] | None]]
+Jackknife = dict[str, dict[Size, list[Number] | None]]
 
 
 class Row(_Part):
@@ -154,7 +155,8 @@ class Record(_Part):
     timing: Timing
     metrics: dict[str, Number | None]
     curves: Curves  # empty where no ensemble sizes were asked for
-    intervals: Intervals  # of the metrics at the record's draws and its curves' sizes; empty where they are unknown
+    intervals: Intervals  # of the metrics at the record's draws and its curves' sizes; empty in upgraded records
+    jackknife: Jackknife
     findings: list[Finding]
     conditions: Annotated[list[Row], Field(min_length=1)]
 

@@ -47,22 +47,40 @@ class Together:
         return [found[place] for place in range(self._count)]
 
 
-def half_widths(score: Callable[[Tables], Numbers], tables: Tables) -> Numbers:
-    """Half the width of a 95 % interval around each of the numbers (M,) that `score` makes of tables of N images.
+def jackknife(score: Callable[[Tables], Numbers], tables: Tables) -> Numbers:
+    """The numbers (M,) that `score` makes of tables of N images, without each of G groups of the images: (G, M).
+
+    G is 20, or N where that is less. The images are dealt into the groups by chance, always the same one, so that the
+    numbers of two models on the same images are without the same ones. One image has no groups: (0, M).
+    """
+    n = len(tables[0])
+    count = groups(n)
+    group = np.random.default_rng(0).permutation(n) % max(count, 1)
+    together = Together(tables)
+    without = [score(together.take(np.flatnonzero(group != g))) for g in range(count)]
+    return np.stack(without) if without else np.empty((0, *score(tables).shape))
+
+
+def groups(n: int) -> int:
+    """How many groups `jackknife` makes of n images."""
+    return min(_GROUPS, n) if n > 1 else 0
+
+
+def half_width(without: Numbers) -> float:
+    """Half the width of a number's 95 % interval, from what it is without each of G ≥ 2 groups of images: (G,).
 
     The delete-a-group jackknife (Kott, 2001, "The delete-a-group jackknife", Journal of Official Statistics 17):
-    the images are dealt into G = 20 groups by chance, always the same one; θ_g is a number without group g, and
-    t · √((G−1)/G Σ_g (θ_g − θ̄)²), t being Student's 97.5 % quantile with G − 1 degrees of freedom, the half-width.
-    It needs 20 scorings, where a bootstrap needs a thousand. NaN where a θ_g is not defined; of a single image, all.
+    t · √((G−1)/G Σ_g (θ_g − θ̄)²), t being Student's 97.5 % quantile with G − 1 degrees of freedom. It needs 20
+    scorings, where a bootstrap needs a thousand. Of differences θ_g between two models it is the paired interval's.
     """
     from scipy.special import stdtrit
 
-    n = len(tables[0])
-    groups = min(_GROUPS, n)
-    if groups < 2:
-        return np.full_like(score(tables), math.nan)
-    group = np.random.default_rng(0).permutation(n) % groups
-    together = Together(tables)
-    without = np.stack([score(together.take(np.flatnonzero(group != g))) for g in range(groups)])
-    variance = (groups - 1) * without.var(axis=0)
-    return np.asarray(stdtrit(groups - 1, (1 + LEVEL) / 2) * np.sqrt(variance))
+    count = len(without)
+    return float(stdtrit(count - 1, (1 + LEVEL) / 2) * math.sqrt((count - 1) * np.var(without)))
+
+
+def interval(value: float, without: Numbers, within: tuple[float, float]) -> tuple[float, float]:
+    """A number's 95 % interval, cut off where the number's range ends."""
+    half = half_width(without)
+    # A value may stray over an end by a rounding error.
+    return min(value, max(value - half, within[0])), max(value, min(value + half, within[1]))

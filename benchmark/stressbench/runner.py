@@ -20,13 +20,13 @@ import torch
 from torch import Tensor, nn
 
 from stressbench import randomness, record, registry
-from stressbench.contracts import Batch, Condition, Metric, Metrics, Stressed
+from stressbench.contracts import Batch, Condition, Metrics, Stressed
 from stressbench.datasets.resident import Resident, to_float
 from stressbench.errors import UserError
 from stressbench.models import Ready
 from stressbench.plan import Plan, device_name
 from stressbench.predict import Predictor
-from stressbench.resampling import Numbers, Tables, half_widths
+from stressbench.resampling import Numbers, Tables, interval, jackknife
 from stressbench.store import Damaged, Store
 from stressbench.terminal import Advance, Screen
 
@@ -83,7 +83,7 @@ class Run:
             result = self._score(tables, seconds)
             if not pending and (kept := self._kept(result)) is not None:
                 return kept
-            result = result.model_copy(update={"intervals": self._intervals(tables)})
+            result = result.model_copy(update=self._intervals(tables))
             self.store.write_record(result.to_json())
             return result
 
@@ -216,6 +216,7 @@ class Run:
             metrics=metrics[self.draws],
             curves=_curves({size: metrics[size] for size in self._sizes}),
             intervals={},
+            jackknife={},
             findings=findings,
             conditions=[
                 record.Row(condition=dict(condition), n=len(table), metrics=row, curves=curves)
@@ -223,8 +224,8 @@ class Run:
             ],
         )
 
-    def _intervals(self, tables: Tables) -> record.Intervals:
-        """Around every metric of the record and its curves, within what the metric can be."""
+    def _intervals(self, tables: Tables) -> dict[str, record.Intervals | record.Jackknife]:
+        """Around every metric of the record and its curves, and what they are made from."""
         metrics = self.plan.suite.metrics
 
         def score(part: Tables) -> Numbers:
@@ -232,12 +233,16 @@ class Run:
             return np.array([[of_size[m.name] for m in metrics] for of_size in found.values()], dtype=np.float64)
 
         with self._blamed():
-            values, half = score(tables), half_widths(score, tables)
-        sizes = [str(size) for size in sorted({*self._sizes, self.draws})]
-        return {
-            m.name: {size: _around(m, values[s, i], half[s, i]) for s, size in enumerate(sizes)}
-            for i, m in enumerate(metrics)
-        }
+            values, without = score(tables), jackknife(score, tables)
+        intervals: record.Intervals = {m.name: {} for m in metrics}
+        kept: record.Jackknife = {m.name: {} for m in metrics}
+        for s, size in enumerate(map(str, sorted({*self._sizes, self.draws}))):
+            for i, m in enumerate(metrics):
+                value, parts = float(values[s, i]), without[:, s, i]
+                known = len(parts) > 1 and not math.isnan(value) and bool(np.isfinite(parts).all())
+                intervals[m.name][size] = interval(value, parts, m.range) if known else None
+                kept[m.name][size] = parts.tolist() if known else None
+        return {"intervals": intervals, "jackknife": kept}
 
     def _kept(self, result: record.Record) -> record.Record | None:
         """The record that is there already, if it says the same: when and where it was made is for it to tell.
@@ -248,9 +253,9 @@ class Run:
             there = record.load(self.store.folder)
         except UserError:
             return None
-        told = {"created", "environment", "timing", "batch_size", "intervals"}
+        told = {"created", "environment", "timing", "batch_size", "intervals", "jackknife"}
         same = there.model_dump(exclude=told) == result.model_dump(exclude=told)
-        return there if same and there.intervals else None
+        return there if same and there.jackknife else None
 
     def _identity(self) -> dict[str, Any]:
         """All that decides the tables. The batch size does not, and a baseline changes only what is made from them."""
@@ -284,15 +289,6 @@ def _at(table: pd.DataFrame, size: int) -> pd.DataFrame:
     fewer = {f"{name}@{size}": name for name in table.columns if f"{name}@{size}" in table.columns}
     plain = [name for name in table.columns if "@" not in name and name not in fewer.values()]
     return table[[*plain, *fewer]].rename(columns=fewer)
-
-
-def _around(metric: Metric, value: float, half: float) -> tuple[float, float] | None:
-    """An interval that ends where the metric does; None where there is no number or no saying how certain it is."""
-    if math.isnan(value) or math.isnan(half):
-        return None
-    low, high = metric.range
-    # A value may stray over an end by a rounding error.
-    return min(value, max(value - half, low)), max(value, min(value + half, high))
 
 
 def _curves(metrics: Mapping[int, Metrics]) -> record.Curves:

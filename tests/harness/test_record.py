@@ -37,6 +37,7 @@ FIELDS: dict[str, Any] = {
     "timing": {"seconds": 1.5, "images_per_second": 100.0},
     "metrics": {"clean_error": 0.25, "mCE": None},
     "curves": {"clean_error": {"1": 0.5, "2": 0.25}}, "intervals": {"clean_error": {"1": None, "2": [0.125, 0.5]}},
+    "jackknife": {"clean_error": {"1": None, "2": [0.25, 0.125]}},
     "findings": [{"check": "zero-gradients", "message": "some"}],
     "conditions": [
         {

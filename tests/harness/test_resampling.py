@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
 from stressbench import metrics
-from stressbench.resampling import Numbers, Tables, Together, half_widths
+from stressbench.resampling import Numbers, Tables, Together, half_width, interval, jackknife
 
 
 def table(**columns: np.ndarray) -> pd.DataFrame:
@@ -23,6 +24,10 @@ def table(**columns: np.ndarray) -> pd.DataFrame:
 
 def mean(tables: Tables) -> Numbers:
     return np.array([each["x"].mean() for each in tables])
+
+
+def half_widths(score: Callable[[Tables], Numbers], tables: Tables) -> Numbers:
+    return np.apply_along_axis(half_width, 0, jackknife(score, tables))
 
 
 def ece(tables: Tables) -> Numbers:
@@ -80,11 +85,27 @@ def test_images_in_an_order_are_dealt_by_chance() -> None:
     assert half_widths(mean, [table(x=x)])[0] == pytest.approx(1.96 * scipy.stats.sem(x), rel=0.4)
 
 
+def test_without_each_group_and_with_all_of_the_others() -> None:
+    without = jackknife(lambda tables: np.array([tables[0]["x"].sum()]), [table(x=2.0 ** np.arange(45))])[:, 0]
+    left_out = [{bit for bit in range(45) if not int(total) >> bit & 1} for total in without]
+    assert sorted(map(len, left_out)) == [2] * 15 + [3] * 5
+    assert set.union(*left_out) == set(range(45))
+
+
 def test_what_is_not_defined_without_some_images_has_none() -> None:
     x = np.array([math.nan, 1.0, 2.0, 3.0])
     known = half_widths(lambda tables: np.array([tables[0]["x"].to_numpy().mean(), len(tables[0])]), [table(x=x)])
     assert np.isnan(known).tolist() == [True, False]
-    assert np.isnan(half_widths(mean, [table(x=np.ones(1))])).all()
+    assert jackknife(mean, [table(x=np.ones(1))]).shape == (0, 1)
+
+
+def test_an_interval_ends_where_the_metric_does() -> None:
+    without = np.array([0.09, 0.11] * 10)
+    half = half_width(without)
+    assert interval(0.1, without, (-math.inf, math.inf)) == pytest.approx((0.1 - half, 0.1 + half))
+    assert interval(0.05, without, (0, 1)) == pytest.approx((0, 0.05 + half))
+    assert interval(0.95, without, (0, 1)) == pytest.approx((0.95 - half, 1))
+    assert interval(1 + 1e-9, without, (0, 1))[1] == 1 + 1e-9
 
 
 @given(st_numpy.arrays(np.float64, st.integers(2, 60), elements=st.floats(-1e6, 1e6)), st.floats(0.125, 8))

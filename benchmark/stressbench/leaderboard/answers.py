@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Literal
 
+import numpy as np
+
 from stressbench import registry
 from stressbench.contracts import Metric
 from stressbench.errors import UserError, did_you_mean
 from stressbench.leaderboard.claims import Claims, Comparison, Extreme, Side
 from stressbench.leaderboard.ranking import Entry, Group
 from stressbench.record import Row
-from stressbench.resampling import LEVEL
+from stressbench.resampling import LEVEL, half_width
 from stressbench.runner import describe
 from stressbench.show import change
 
@@ -31,6 +33,7 @@ class Number:
     at: str = ""  # how many draws, or which condition
     value: float | None = None
     interval: Interval | None = None
+    without: Sequence[float] | None = None  # it without each of the groups of images
     missing: str = ""  # why there is no value
 
     @property
@@ -55,18 +58,26 @@ class Answer:
 
     @property
     def difference(self) -> float | None:
-        """The second number less the first, null where one is unknown."""
+        """The second number less the first, None where one is unknown."""
         if self.first.value is None or self.second.value is None:
             return None
         return self.second.value - self.first.value
 
     @property
     def interval(self) -> Interval | None:
-        """The difference ± the half-widths of the two intervals in quadrature, as of independent numbers."""
-        first, second = self.first.half, self.second.half
-        if self.difference is None or first is None or second is None:
+        """The difference ± the jackknife's half-width of it, since both numbers are of the same images.
+
+        Of conditions, whose numbers records do not have without some of the images, it is the half-widths of both in
+        quadrature, as of independent images.
+        """
+        if self.difference is None:
             return None
-        half = math.hypot(first, second)
+        if self.first.without and self.second.without:
+            half = half_width(np.subtract(self.second.without, self.first.without))
+        elif self.first.half is not None and self.second.half is not None:
+            half = math.hypot(self.first.half, self.second.half)
+        else:
+            return None
         return self.difference - half, self.difference + half
 
     @property
@@ -94,8 +105,8 @@ class Answer:
             others = [side.model for side in sides if side.entry is not None]
             return f"{missing} to compare with {others[0]}" if len(others) == 1 else missing
         if self.interval is None:
-            without = dict.fromkeys(side.model for side in sides if side.interval is None)
-            return f"no interval in the record of {' and '.join(without)}"
+            lacking = dict.fromkeys(side.model for side in sides if side.interval is None and not side.without)
+            return f"no interval in the record of {' and '.join(lacking)}"
         return f"not told apart: the interval holds {self.edge}"
 
 
@@ -164,7 +175,7 @@ def _number(side: Side, metric: Metric, group: Group | None) -> Number:
         used = entry.record.draws if draws is None else draws
         asked = f" ({side.draws} asked)" if side.draws not in (None, used) else ""
         at = f"at {used} draw{'s' * (used > 1)}{asked}"
-    return Number(side.model, entry, at, entry.value(metric, draws), entry.interval(metric, draws))
+    return Number(side.model, entry, at, entry.value(metric, draws), without=entry.without(metric, draws))
 
 
 # --- conditions of one model ----------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple, get_args
 
+import numpy as np
 from pydantic import ValidationError
 
 from stressbench import record as records
@@ -26,6 +27,7 @@ from stressbench.leaderboard.places import RECORDS, dataset_label, places, resul
 from stressbench.leaderboard.words import shown, strange
 from stressbench.predict import Precision
 from stressbench.record import Record
+from stressbench.resampling import groups, interval
 from stressbench.runner import describe
 from stressbench.spec import parse
 
@@ -79,7 +81,7 @@ def faults(record: Record, others: Sequence[Record]) -> list[Fault]:
     except UserError as error:
         return [*found, Fault("suite", str(error))]
     rows = [*_conditions(suite, record), *_rows(suite, record), *_baseline(suite, record, others)]
-    return [*found, *rows, *(_recomputed(suite, record) if not rows else ())]
+    return [*found, *(rows or [*_recomputed(suite, record), *_intervals(suite, record)])]
 
 
 def standard(record: Record) -> Suite:
@@ -211,7 +213,6 @@ def _rows(suite: Suite, record: Record) -> Iterator[Fault]:
     if sizes != sorted(sizes, key=lambda size: (len(size), size)):
         yield Fault("curves", "are not in the order of their numbers of draws")
     yield from _measured(suite.metrics, record.metrics, record.curves, sizes, record.draws, "")
-    yield from _intervals(suite, record)
     for i, row in enumerate(record.conditions):
         yield from _measured(suite.row_metrics, row.metrics, row.curves, sizes, record.draws, f"conditions.{i}.")
 
@@ -245,25 +246,42 @@ def _measured(
 
 
 def _intervals(suite: Suite, record: Record) -> Iterator[Fault]:
-    """Whether the intervals, which only the tables can give, are at least around the values; old records have none."""
-    if not record.intervals:
+    """Whether intervals follow from the metrics without each group of images; upgraded records have neither."""
+    if not record.intervals and not record.jackknife:
         return
-    for name in record.intervals.keys() ^ {metric.name for metric in suite.metrics}:
-        what = "is no metric of the suite" if name in record.intervals else "is missing"
-        yield Fault("intervals", f"of {shown(name)}: it {what}")
+    for part, have in (("intervals", record.intervals), ("jackknife", record.jackknife)):
+        for name in have.keys() ^ {metric.name for metric in suite.metrics}:
+            yield Fault(part, f"of {shown(name)}: it {'is no metric of the suite' if name in have else 'is missing'}")
     for metric in suite.metrics:
         values = {str(record.draws): record.metrics.get(metric.name)} | record.curves.get(metric.name, {})
-        given = record.intervals.get(metric.name, {})
-        for size in values.keys() ^ given.keys():
-            yield Fault(f"intervals.{metric.name}", f"are {'' if size in given else 'not '}of {size} draws")
-        for size in values.keys() & given.keys():
-            value, ends = values[size], given[size]
-            if ends is None:
-                continue
-            for end in ends:
-                yield from _bounded(metric, end, f"intervals.{metric.name}.{size}")
-            if value is None or not ends[0] <= value <= ends[1]:
-                yield Fault(f"intervals.{metric.name}.{size}", f"is {ends[0]} to {ends[1]}, and the value is {value}")
+        intervals, jackknife = record.intervals.get(metric.name, {}), record.jackknife.get(metric.name, {})
+        for part, sizes in (("intervals", intervals.keys()), ("jackknife", jackknife.keys())):
+            for size in sizes ^ values.keys():
+                yield Fault(f"{part}.{metric.name}", f"are {'' if size in sizes else 'not '}of {size} draws")
+        for size in values.keys() & intervals.keys() & jackknife.keys():
+            yield from _interval(metric, values[size], intervals[size], jackknife[size], record.dataset.n, size)
+
+
+def _interval(
+    metric: Metric,
+    value: float | None,
+    ends: tuple[float, float] | None,
+    without: Sequence[float] | None,
+    n: int,
+    size: str,
+) -> Iterator[Fault]:
+    if without is None:
+        again = None
+    elif value is None or len(without) != groups(n):
+        wanted = 0 if value is None else groups(n)
+        yield Fault(f"jackknife.{metric.name}.{size}", f"has {len(without)} numbers, not {wanted}")
+        return
+    else:
+        for one in without:
+            yield from _bounded(metric, one, f"jackknife.{metric.name}.{size}")
+        again = interval(value, np.array(without), metric.range)
+    if not all(map(_same, again or (None, None), ends or (None, None))):
+        yield Fault(f"intervals.{metric.name}.{size}", f"is {ends}, its jackknife gives {again}")
 
 
 def _bounded(metric: Metric, value: float | None, field: str) -> Iterator[Fault]:

@@ -20,18 +20,18 @@ from stressbench.tabular import escape, markdown
 _LEFT = ("metric", "first → second", "paper", "verdict", "model", "weights", "suites")
 
 _READING = f"""\
-- The difference is the second number less the first. Its {100 * LEVEL:.0f} % interval is made from the intervals in
-  the two records, half-widths in quadrature, as if these were of independent images. They are of the same images, where
-  numbers as a rule rise and fall together, so that the interval is wider than it needs to be: it errs towards *not
-  tested*. `bench compare` makes the narrower, paired one from two run folders.
+- The difference is the second number less the first. Its {100 * LEVEL:.0f} % interval is paired: records hold each
+  metric without each of twenty groups of the images, the same groups for every model; how much the difference moves
+  between these is what the images make of it (the delete-a-group jackknife).
 - *Agrees*: the interval lies wholly where the difference is expected; *disagrees*: wholly outside. All else is *not
   tested*, with the reason.
 - Intervals are over images, of these trained networks. They say nothing of another training of the same network, and
   are not adjusted for the number of claims: of twenty with nothing behind them, about one agrees or disagrees by
   chance.
 - Where a question is about conditions of one model, the most extreme of some is held against the most extreme of
-  others, each with the Wilson interval of a share of the images. Where there was a choice, it was made by looking at
-  the results, for which the interval makes no allowance.
+  others, each with the Wilson interval of a share of the images; half-widths are added in quadrature, as of independent
+  images, which makes the interval wider than it needs to be. Where there was a choice, it was made by looking at the
+  results, for which the interval makes no allowance.
 - Of several results of one model, that of the most draws is taken, and of these the first that was added."""
 
 

@@ -54,8 +54,14 @@ class Entry:
 
     def interval(self, metric: Metric, draws: int | None = None) -> tuple[float, float] | None:
         """A metric's 95 % interval, as `value` gives the metric; None where the record has none."""
-        own = draws is None or not self.record.model.stochastic
-        return self.record.intervals.get(metric.name, {}).get(str(self.record.draws if own else draws))
+        return self.record.intervals.get(metric.name, {}).get(self._size(draws))
+
+    def without(self, metric: Metric, draws: int | None = None) -> list[float] | None:
+        """The metric without each of the groups of images that an interval is made from; the same ones in a `Group`."""
+        return self.record.jackknife.get(metric.name, {}).get(self._size(draws))
+
+    def _size(self, draws: int | None) -> str:
+        return str(self.record.draws if draws is None or not self.record.model.stochastic else draws)
 
 
 @dataclass(frozen=True)

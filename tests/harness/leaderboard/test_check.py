@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from conftest import ROOT
-from leaderboard_records import changed, fields, put, write
+from leaderboard_records import around, changed, fields, put, write
 from stressbench import registry
 from stressbench.cli import main
 from stressbench.contracts import Metric
@@ -311,30 +311,28 @@ def test_curves_follow_from_the_conditions(
     ("where", "value", "line"),
     [
         ((), None, None),
-        (("mean_error", "5"), [0.21, 0.3], "intervals.mean_error.5: is 0.21 to 0.3, and the value is 0.2"),
-        (("mean_error", "5"), [0.3, 0.1], "intervals.mean_error.5: is 0.3 to 0.1, and the value is 0.2"),
-        (("mean_error", "1"), [-0.5, 0.4], "intervals.mean_error.1: is -0.5: it is between 0 and 1"),
-        (("mean_error", "2"), [0.1, 0.4], "intervals.mean_error: are of 2 draws"),
-        (("mean_error",), {"1": None}, "intervals.mean_error: are not of 5 draws"),
-        (("mCE", "5"), [0.1, 0.4], "intervals.mCE.5: is 0.1 to 0.4, and the value is None"),
-        (("luck",), {}, "intervals: of 'luck': it is no metric of the suite"),
+        (
+            ("intervals", "mean_error", "5"),
+            [0.19, 0.21],
+            "intervals.mean_error.5: is (0.19, 0.21), its jackknife gives",
+        ),
+        (("intervals", "mean_error", "5"), None, "intervals.mean_error.5: is None, its jackknife gives"),
+        (("intervals", "mCE", "5"), [0.1, 0.4], "intervals.mCE.5: is (0.1, 0.4), its jackknife gives None"),
+        (("intervals", "mean_error", "2"), [0.1, 0.4], "intervals.mean_error: are of 2 draws"),
+        (("jackknife", "mean_error"), {"1": None}, "jackknife.mean_error: are not of 5 draws"),
+        (("jackknife", "mean_error", "1"), [0.3] * 19, "jackknife.mean_error.1: has 19 numbers, not 20"),
+        (("jackknife", "mCE", "1"), [0.3] * 20, "jackknife.mCE.1: has 20 numbers, not 0"),
+        (("jackknife", "mean_error", "1"), [0.3] * 19 + [1.5], "jackknife.mean_error.1: is 1.5: it is between 0 and 1"),
+        (("intervals", "luck"), {}, "intervals: of 'luck': it is no metric of the suite"),
+        (("intervals",), {}, "intervals: of 'mean_error': it is missing"),
     ],
 )
-def test_intervals_are_around_their_values(
+def test_intervals_follow_from_the_jackknife(
     where: tuple[str, ...], value: Any, line: str | None, root: Path, lines: Lines
 ) -> None:
-    record = fields(curve={1: 0.3, 5: 0.2})
-    record["intervals"] = {
-        name: {size: None if at is None else [at, at] for size, at in curve.items()}
-        for name, curve in record["curves"].items()
-    }
-    put(changed(record, ("intervals", *where), value) if where else record, root / PLACE)
+    record = around(error=0.2, curve={1: 0.3, 5: 0.2})
+    put(changed(record, where, value) if where else record, root / PLACE)
     assert (lines() == []) if line is None else any(line in found for found in lines()), lines()
-
-
-def test_an_interval_for_each_metric_or_none_at_all(root: Path, lines: Lines) -> None:
-    put(fields(intervals={"mean_error": {"1": [0.1, 0.3]}}), root / PLACE)
-    assert "intervals: of 'mean_nll': it is missing" in "\n".join(lines())
 
 
 # --- files ----------------------------------------------------------------------------------------------------
