@@ -219,7 +219,10 @@ class Suite(ABC):
 
     @abstractmethod
     def score(self, conditions: Sequence[Condition], tables: Sequence[pd.DataFrame]) -> list[Metrics]:
-        """Each condition's metrics, from the per-image tables of all."""
+        """Each condition's metrics, from the tables of all: of every image, or of the same ones in each condition.
+
+        Intervals are made from scores of a part of the images, and `bench compare` takes some of them several times.
+        """
 
     def baseline(self, data: DatasetInfo) -> Baseline | None:
         """The model whose numbers on the same data normalise the record's; None where there is none.
