@@ -166,5 +166,5 @@ def test_the_embedded_sample_trains_what_lacks_weights_once(bench: Bench, tmp_pa
     assert "training" not in second.stderr
     assert "2 of 2 conditions are already in" in second.stderr
     ours = json.loads(next(tmp_path.glob("*/record.json")).read_text())
-    assert ours["model"]["weights_source"] == "trained here, seed 0"
+    assert ours["model"]["weights_source"] == "trained here, seed 0, recipe fast, 10 epochs"
     assert ours["metrics"]["clean_error"] < 0.5  # chance is 0.9
