@@ -129,6 +129,9 @@ class Group:
         parts += [f"{key}={value}" for key, value in sorted(check.decisive(self.record, self.suite).items())]
         if suite.baseline is not None:
             parts.append(f"normalised by {suite.baseline.model} ({suite.baseline.source})")
+        precisions = sorted({entry.record.precision for entry in self.entries})
+        if precisions != ["float32"]:
+            parts.append(f"in {' and '.join(precisions)}")
         return ", ".join([*parts, f"content {data.fingerprint.removeprefix('sha256:')[:8]}"])
 
 

@@ -21,9 +21,10 @@ from stressbench import registry
 from stressbench.errors import UserError
 from stressbench.leaderboard import markdown
 from stressbench.leaderboard.build import build
-from stressbench.leaderboard.ranking import Entry, Group
+from stressbench.leaderboard.ranking import Entry, Group, groups
 from stressbench.leaderboard.records import add
 from stressbench.record import Record
+from stressbench.show import number
 
 
 @pytest.fixture
@@ -238,3 +239,23 @@ def test_pull_requests_are_checked_without_rights_or_secrets_and_by_trusted_code
     commands = [step["run"] for step in job["steps"] if "run" in step]
     assert not any("${{" in command for command in commands)  # what a stranger named would become a command
     assert [command for command in commands if "install" in command] == ["python -m pip install --quiet ./trusted"]
+
+
+def test_a_table_says_where_numbers_are_rounded_more(tmp_path: Path, root: Path) -> None:
+    add(write(tmp_path / "a.json", "tiny"), root, replace=False)
+    assert "bfloat16" not in built(root)
+    add(write(tmp_path / "b.json", "dropped", precision="bfloat16"), root, replace=False)
+    assert "generated stress, in bfloat16 and float32, content" in built(root)
+
+
+def test_the_readmes_first_rows_are_the_leaderboards() -> None:
+    text = (ROOT / "README.md").read_text()
+    (table,) = (table for table in parsed(text) if table[0][:2] == ["#", "model"])
+    (group,) = (group for group in groups(ROOT / "leaderboard") if group.metrics[0].name == "mCE")
+    columns = [metric for metric in group.metrics if any(head.startswith(metric.name) for head in table[0])]
+    ranked = group.ranked()[: len(table) - 2]
+    assert [row[:3] for row in table[2:]] == [
+        [str(one.rank), group.name(one.entry), str(one.entry.record.draws)] for one in ranked
+    ]
+    for row, one in zip(table[2:], ranked, strict=True):
+        assert row[3:] == [number(one.entry.value(metric), metric) for metric in columns]
