@@ -20,6 +20,7 @@ Tables = Sequence[pd.DataFrame]
 LEVEL = 0.95  # of all intervals
 
 _GROUPS = 20
+_ROUNDING = 1e-12  # by how much sums of the same numbers in another order differ
 
 
 class Together:
@@ -79,8 +80,13 @@ def half_width(without: Numbers) -> float:
     return float(stdtrit(count - 1, (1 + LEVEL) / 2) * math.sqrt((count - 1) * np.var(without)))
 
 
-def interval(value: float, without: Numbers, within: tuple[float, float]) -> tuple[float, float]:
-    """A number's 95 % interval, cut off where the number's range ends."""
+def interval(value: float, without: Numbers, within: tuple[float, float]) -> tuple[float, float] | None:
+    """A number's 95 % interval, cut off where the number's range ends.
+
+    None where it is the same without any group: no error among a few images does not mean that there is none to come.
+    """
+    if np.ptp(without) <= _ROUNDING * max(1.0, abs(value)):
+        return None
     half = half_width(without)
     # A value may stray over an end by a rounding error.
     return min(value, max(value - half, within[0])), max(value, min(value + half, within[1]))
