@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint types check bench clean
+.PHONY: demo test lint types check bench docs outputs notebook clean
 
 demo: $(INSTALLED)  ## the main job on the embedded sample: stress, predict, score, record
 	$(BIN)/bench run --suite corruption --model resnet18-smooth
@@ -15,12 +15,14 @@ test: lint types check  ## what CI runs
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/typos
 
 types: $(INSTALLED)
 	$(BIN)/mypy
 
 check: $(INSTALLED)  # two processes of one thread each: most tests wait for a command or compute little
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/pytest --doctest-modules benchmark plugins/stressbench_plugins suites
 
 bench: $(INSTALLED)  ## speed on this machine: the command line, the stress engines, draws, sizes, attacks, training
 	$(BIN)/python tests/bench/bench_startup.py
@@ -28,9 +30,21 @@ bench: $(INSTALLED)  ## speed on this machine: the command line, the stress engi
 	$(BIN)/python tests/bench/bench_perturbation.py
 	$(BIN)/python tests/bench/bench_draws.py
 	$(BIN)/python tests/bench/bench_locations.py
+	$(BIN)/python tests/bench/bench_suite.py
 	$(BIN)/python tests/bench/bench_sizes.py
 	$(BIN)/python tests/bench/bench_attacks.py
 	$(BIN)/python tests/bench/bench_training.py
+
+docs: $(INSTALLED)  ## the documentation site, in build/site; broken links are errors
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+outputs: $(INSTALLED)  ## the console output that the README and the docs show
+	$(BIN)/python -m cogapp -r -P -I docs README.md docs/*.md
+
+notebook: $(INSTALLED)  ## the notebook in docs/, executed again
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	$(BIN)/python docs/execute.py
 
 $(INSTALLED): setup.cfg pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "stressbench needs Python 3.11 or newer; name one: make PYTHON=python3.12")'
@@ -38,7 +52,7 @@ $(INSTALLED): setup.cfg pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	# The tests compare with torchattacks; without its pins, which this environment has no use for.
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps 'torchattacks>=3.5.1'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps 'torchattacks>=3.5.1' 'pyautoattack>=0.2.0'
 	touch $@
 
 clean:

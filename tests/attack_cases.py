@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from stressbench import randomness
 from stressbench.contracts import Batch, Condition, Metrics
-from stressbench.predict import sample
+from stressbench.sampling import Unjudged, sample
 from stressbench_suites.adversarial.suite import AdversarialSuite
 
 SIDE = 6  # pixels
@@ -56,7 +56,7 @@ def batch(n: int, model: nn.Module, seed: int = 0, wrong: int = 0) -> Batch:
 
 def keyed(b: Batch, condition: Condition) -> Batch:
     """The batch with the keys that the runner gives it under a condition."""
-    return Batch(b.images, b.labels, b.indices, randomness.image_keys(randomness.derive(0, condition), b.indices))
+    return Batch(b.images, b.targets, b.indices, randomness.image_keys(randomness.derive(0, condition), b.indices))
 
 
 def run(
@@ -66,7 +66,7 @@ def run(
     conditions, tables = suite.conditions(), []
     for condition in conditions:
         own = keyed(b, condition)
-        stressed = suite.present(condition, own, model)
+        stressed = suite.stress(condition, own, Unjudged(model))
         with torch.no_grad(), randomness.draw(own.keys, 0):
             log_probs = torch.stack(sample(model, stressed.images, draws)).float().log_softmax(dim=-1)
         columns = {"index": b.indices, **stressed.columns, **suite.observe(condition, own, log_probs)}

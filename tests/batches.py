@@ -12,7 +12,7 @@ def batch(n: int = 6, classes: int = 10, size: tuple[int, int] = (32, 32), seed:
     generator = torch.Generator().manual_seed(seed)
     return Batch(
         images=torch.rand(n, 3, *size, generator=generator),
-        labels=torch.randint(classes, (n,), generator=generator),
+        targets=torch.randint(classes, (n,), generator=generator),
         indices=torch.arange(n),
         keys=randomness.image_keys(randomness.derive(seed), torch.arange(n)),
     )

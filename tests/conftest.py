@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-# A busy machine is no fault of the code; and CI tries the same examples each time, so that red means a change.
+# A busy machine is not a fault of the code; and CI tries the same examples each time, so that red means a change.
 settings.register_profile("local", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", settings.get_profile("local"), derandomize=True)
 settings.load_profile("ci" if "CI" in os.environ else "local")
@@ -23,6 +23,7 @@ _TEST_MODELS = {
     "tiny": "tiny_models:tiny",
     "dropped": "tiny_models:dropped",
     "untrained": "tiny_models:untrained",
+    "masked": "tiny_models:masked",
     "small": "tiny_models:small",
     "wrong": "tiny_models:wrong",
     "unbuildable": "tiny_models:unbuildable",

@@ -46,7 +46,7 @@ class Members(Base):
 
     stochastic = True
     default_draws: Any = 3
-    most_draws: Any = 3
+    max_draws: Any = 3
 
     def forward(self, images: Tensor) -> Tensor:
         return super().forward(images) * (1 + randomness.draw_index() % 3)
@@ -207,6 +207,27 @@ class SaysItIsRandom(Base):
     default_draws = 4
 
 
+class DropoutOff(Base):
+    """Says that it is stochastic; `eval()` has switched its dropout off."""
+
+    stochastic = True
+
+    def __init__(self, dataset: Dataset) -> None:
+        super().__init__(dataset)
+        self.drop = nn.Dropout(0.5)
+        self.train()
+
+    def maps(self, images: Tensor) -> Tensor:
+        return self.drop(super().maps(images))  # type: ignore[no-any-return]
+
+
+def dropout_off(dataset: Dataset) -> nn.Module:
+    """`DropoutOff` with the same weights each time."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return DropoutOff(dataset)
+
+
 class SharedMask(Base):
     """The first image's draws differ, the others' do not."""
 
@@ -219,19 +240,19 @@ class SharedMask(Base):
 class Endless(Members):
     """Begins again after three draws and does not say so."""
 
-    most_draws = None
+    max_draws = None
 
 
 class SoonerRepeat(Members):
     """Says that there are four draws, and there are three."""
 
-    default_draws, most_draws = 3, 4
+    default_draws, max_draws = 3, 4
 
 
 class LaterRepeat(Members):
     """Says that there are two draws, and there are three."""
 
-    default_draws, most_draws = 2, 2
+    default_draws, max_draws = 2, 2
 
 
 class NumpyNoise(Base):

@@ -14,6 +14,7 @@ from stressbench import registry
 from stressbench.contracts import Condition, Metrics, Suite
 from stressbench.leaderboard.ranking import Entry, Group
 from stressbench.record import Record
+from stressbench.results.scoring import summary
 
 ENVIRONMENT = {
     "stressbench": "0.1.0", "commit": None, "python": "3.11.7", "packages": {"torch": "2.9.0"},
@@ -65,8 +66,8 @@ def fields(
         },
         "draws": 1, "seed": 0, "precision": "float32", "batch_size": 100, "device": "cpu",
         "environment": ENVIRONMENT, "timing": {"seconds": 1.5, "images_per_second": 100.0},
-        "metrics": suite.aggregate(conditions, rows(error), None),
-        "curves": curves({size: suite.aggregate(conditions, values, None) for size, values in by_size.items()}),
+        "metrics": summary(suite, conditions, rows(error), None),
+        "curves": curves({size: summary(suite, conditions, values, None) for size, values in by_size.items()}),
         "intervals": {}, "jackknife": {}, "findings": [],
     }  # fmt: skip
     for name, value in changes.items():
@@ -156,6 +157,6 @@ def parsed(text: str) -> list[list[list[str]]]:
 
 
 def claimed(page: str) -> list[dict[str, str]]:
-    """The rows of all claims on a page of findings, by column."""
+    """The rows of all claims in a replication report, by column."""
     tables = [table for table in parsed(page) if "verdict" in table[0]]
     return [dict(zip(table[0], row, strict=True)) for table in tables for row in table[2:]]

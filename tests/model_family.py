@@ -10,16 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from conftest import ROOT
-from stressbench.contracts import Dataset
-from stressbench.datasets.digits import InMemory
+from stressbench.contracts import Classification, Dataset, InMemory
 
 ENDINGS = ("", "-smooth", "-mcdo", "-mcdo-smooth")
 
-# Models made of other models are no architectures of ours, nor are those from elsewhere.
-_OTHERS = tuple(
-    f"stressbench_plugins.{module}:"
-    for module in ("ensemble", "training_free", "timm_models", "torchvision_models", "hub", "local_file")
-)
+# Dense models do not classify, and what a name with a colon stands for is made of other models, or is from elsewhere.
+_DENSE = tuple(f"stressbench_plugins.{module}:" for module in ("super_resolution", "fcrn", "unet"))
 
 
 def _entry_points() -> dict[str, str]:
@@ -28,7 +24,7 @@ def _entry_points() -> dict[str, str]:
     lines = config["options.entry_points"]["stressbench.models"].split("\n")
     points = [line.partition(" = ")[::2] for line in lines if " = " in line]
     assert len(dict(points)) == len(points), "a name is there twice"
-    return {name: target for name, target in points if not target.startswith(_OTHERS)}
+    return {name: target for name, target in points if ":" not in name and not target.startswith(_DENSE)}
 
 
 # What `setup.cfg` says, and not what is installed, so that a new line is tested before the next installation.
@@ -44,7 +40,7 @@ def factory(name: str) -> Callable[..., nn.Module]:
 def dataset(size: int, classes: int = 10) -> Dataset:
     pixels = torch.zeros(0, 3, size, size, dtype=torch.uint8, device="cpu")
     labels = torch.zeros(0, dtype=torch.int64, device="cpu")
-    return Dataset("some", "test", InMemory(pixels), labels, classes, (size, size))
+    return Dataset("some", "test", Classification(classes), InMemory(pixels), InMemory(labels), (size, size))
 
 
 _outlines: dict[tuple[object, ...], nn.Module] = {}

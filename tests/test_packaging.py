@@ -94,9 +94,10 @@ def test_the_wheel_works_in_an_empty_environment(wheel: Path, tmp_path: Path) ->
     assert "fog.npy" in written
     # A wheel without its tables of AlexNet's errors could not name a baseline.
     code = (
-        "import json; from stressbench_suites.corruption import suite as s;"
-        "print(json.dumps([s.CorruptionSuite().baseline(type('D', (), {'name': n, 'altered': False})()).model"
-        " for n in ('cifar100', 'imagenet')]))"
+        "import json; from types import SimpleNamespace as Data;"
+        "from stressbench_suites.corruption import published as s;"
+        "sets = [Data(**vars(t), published=name, altered=False, split='test') for name, t in s.PUBLISHED.items()];"
+        "print(json.dumps([s.published(one).model for one in sets]))"
     )
     named = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path, env=clean)
-    assert json.loads(named.stdout) == ["alexnet", "alexnet"]
+    assert set(json.loads(named.stdout)) == {"alexnet"}

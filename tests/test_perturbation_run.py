@@ -55,7 +55,7 @@ def test_all_ten_types_on_the_embedded_set(tmp_path: Path, capsys: pytest.Captur
     for row in record["conditions"]:
         assert row["n"] == N
         assert all(isinstance(value, float) for value in row["metrics"].values())
-        table = pd.read_parquet(folder / "tables" / f"{row['condition']['perturbation']}.parquet")
+        table = pd.read_parquet(folder / "tables" / f"perturbation={row['condition']['perturbation']}.parquet")
         assert len(table) == N
         for name, value in row["metrics"].items():
             assert value == pytest.approx(table[name].astype(float).mean())

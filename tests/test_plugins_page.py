@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 import tomllib
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT, write_distribution
-from stressbench import registry
+from stressbench import Suite, registry
 from stressbench.cli import main
 from stressbench.testing import check_model
 
@@ -46,8 +47,36 @@ def _installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 def test_the_page_offers_one_of_each_kind() -> None:
     offered = [(kind, e.name) for kind in registry.KINDS for e in registry.entries(kind) if e.distribution == "shades"]
-    assert offered == [("models", "shades"), ("suites", "dusk"), ("datasets", "greys")]
-    assert len(COMMANDS) == 5
+    assert offered == [
+        ("models", "shades"), ("suites", "dusk"), ("datasets", "grey-masks"), ("datasets", "greys"), ("recipes", "dim"),
+    ]  # fmt: skip
+    assert len(COMMANDS) == 8
+
+
+def imports(code: str) -> set[str]:
+    """The modules of the harness that code imports; `from stressbench import name` is of stressbench."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(node.module or "")
+    return {name for name in found if name.split(".")[0] == "stressbench"}
+
+
+@pytest.mark.parametrize(
+    "code",
+    [*blocks("python"), *(path.read_text(encoding="utf-8") for path in (ROOT / "plugins" / "example").rglob("*.py"))],
+)
+def test_a_plugin_imports_the_contract_alone(code: str) -> None:
+    assert imports(code) <= {"stressbench", "stressbench.contracts", "stressbench.metrics", "stressbench.testing"}
+
+
+def test_the_page_names_what_a_suite_has() -> None:
+    (table,) = re.findall(r"^\| attribute or method .*?\n\n", PAGE, flags=re.DOTALL | re.MULTILINE)
+    named = {name for row in table.strip().splitlines()[2:] for name in re.findall(r"`(\w+)`", row.split("|")[1])}
+    assert len(named) == 15
+    assert not [name for name in named if not hasattr(Suite, name)]
 
 
 def test_its_model_keeps_what_models_promise() -> None:
@@ -72,4 +101,4 @@ def test_what_it_says_of_a_user_s_mistake(capsys: pytest.CaptureFixture[str]) ->
     with pytest.raises(SystemExit) as exit_:
         main(["run", "--model", "shades", "--dataset", "greys", "--data-dir", "somewhere"])
     assert exit_.value.code == 2
-    assert capsys.readouterr().err == "bench: greys are made, not read: leave --data-dir out\n"
+    assert capsys.readouterr().err == "bench: greys are generated: leave out --data-dir\n"

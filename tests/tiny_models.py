@@ -41,6 +41,22 @@ class Untrained(Tiny):
     untrained = True
 
 
+class Masked(Tiny):
+    """Rules out all classes from `known` on, as one does for a dataset that has only the first of a network's classes.
+
+    `known` of 0 rules out all.
+    """
+
+    def __init__(self, dataset: Dataset, known: int = 10) -> None:
+        super().__init__(dataset)
+        self.known = known
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits = super().forward(images)
+        ruled_out = torch.arange(logits.shape[1], device=logits.device) >= self.known
+        return logits.masked_fill(ruled_out, float("-inf"))
+
+
 class Small(nn.Module):
     """Three convolutions, batch normalisation, and dropout that training alone turns on: learns digits in seconds."""
 
@@ -79,9 +95,10 @@ class Wrong(nn.Module):
             case "raise":
                 raise RuntimeError("the flux\ncapacitor is empty")
             case "killed":
-                # Two batches are served first, so that there is something to keep.
-                self.served = getattr(self, "served", 0) + 1
-                if self.served > 7:
+                # Two conditions are served first, so that there is something to keep. Only the run's own batches count,
+                # not the few images on which it checks the model.
+                self.served = getattr(self, "served", 0) + (len(images) == 5)
+                if self.served > 4:
                     os.kill(os.getpid(), 9)
             case "slow":
                 time.sleep(0.2)
@@ -94,6 +111,10 @@ def tiny(dataset: Dataset, width: int = 8) -> nn.Module:
 
 def dropped(dataset: Dataset) -> nn.Module:
     return Dropped(dataset)
+
+
+def masked(dataset: Dataset, known: int = 10) -> nn.Module:
+    return Masked(dataset, known)
 
 
 def untrained(dataset: Dataset, width: int = 8) -> nn.Module:

@@ -6,7 +6,7 @@ the output of one of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_map
 from torch.utils.flop_counter import FlopCounterMode
 
 from stressbench import randomness, registry
-from stressbench.errors import UserError
+from stressbench.errors import UserError, plugin_errors
 
 # In a pass that is watched: a tensor with another first dimension has no row for each image.
 _IMAGES = 2
@@ -36,6 +36,7 @@ class Call:
     layers: int  # convolutions and linear layers called up to its end
     given: tuple[int, ...] | None
     returned: tuple[int, ...] | None
+    chained: bool  # it only calls modules one after the other, each on what the one before returned
 
     @property
     def is_layer(self) -> bool:
@@ -79,55 +80,123 @@ def _wrapped(model: nn.Module, around: _Around) -> Iterator[None]:
         yield
 
 
+class _Chain:
+    """Whether modules have been called one after the other, each on what the one before returned."""
+
+    def __init__(self, given: object) -> None:
+        self._reached, self._unbroken, self._length = _state(given), True, 0
+
+    def add(self, given: tuple[object, int], returned: object) -> None:
+        self._unbroken &= self._is_at(given)
+        self._reached = _state(returned)
+        self._length += 1
+
+    def ends_with(self, value: object) -> bool:
+        return self._unbroken and self._length > 0 and self._is_at(_state(value))
+
+    def _is_at(self, state: tuple[object, int]) -> bool:
+        return self._reached[0] is state[0] and self._reached[1] == state[1]
+
+
+def _state(value: object) -> tuple[object, int]:
+    """A tensor, and how often it has been changed in place: `x += y` keeps the tensor and breaks a chain."""
+    return value, value._version if isinstance(value, Tensor) else 0
+
+
 def calls(model: nn.Module, image_size: tuple[int, int]) -> list[Call]:
     """The calls of one pass, by number.
 
     Raises `UserError` for a model that cannot take images of this size.
+
+    >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.LazyLinear(10))
+    >>> [(call.name, call.returned) for call in calls(net, (8, 8))]
+    [('', (10,)), ('0', (4, 6, 6)), ('1', (144,)), ('2', (10,))]
     """
     names = {module: name for name, module in model.named_modules()}
     found: dict[int, Call] = {}
-    begun = depth = layers = 0
+    outside: list[_Chain] = []  # of the calls that this one is made inside of
+    begun = layers = 0
 
     def around(module: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        nonlocal begun, depth, layers
-        number, begun, depth = begun, begun + 1, depth + 1
-        given = _shape(args[0]) if args else None
+        nonlocal begun, layers
+        number, begun = begun, begun + 1
+        given = args[0] if args else None
+        state = _state(given)
+        outside.append(_Chain(given))
         returned = forward(*args, **kwargs)
-        depth -= 1
+        own = outside.pop()
+        if outside:
+            outside[-1].add(state, returned)
         layers += isinstance(module, _LAYERS)
-        found[number] = Call(number, names[module], module, depth, begun - 1, layers, given, _shape(returned))
+        shapes = _shape(given), _shape(returned)
+        found[number] = Call(
+            number, names[module], module, len(outside), begun - 1, layers, *shapes, own.ends_with(returned)
+        )
         return returned
 
     with _wrapped(model, around):
-        _one_pass(model, image_size, _IMAGES)
+        one_pass(model, image_size, _IMAGES)
     return [found[number] for number in range(begun)]
 
 
 def multiply_adds(model: nn.Module, image_size: tuple[int, int]) -> int:
-    """Multiplications, each with its addition, of one image's pass: those of convolutions and matrix products.
+    """Multiply–add operations of one image's pass, counted over convolutions and matrix products.
 
     Raises `UserError` for a model that cannot take images of this size.
+
+    >>> multiply_adds(nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 10)), (8, 8)) == 3 * 8 * 8 * 10
+    True
     """
     with FlopCounterMode(display=False) as counter:
-        _one_pass(model, image_size, 1)
+        one_pass(model, image_size, 1)
     return int(counter.get_total_flops()) // 2
 
 
-def _one_pass(model: nn.Module, image_size: tuple[int, int], count: int) -> None:
-    """A pass of grey images in eval mode, wherever the model's weights are, that leaves no trace."""
+def one_pass(
+    model: nn.Module, image_size: tuple[int, int], count: int, layout: torch.memory_format = torch.contiguous_format
+) -> None:
+    """A pass of grey images in eval mode, wherever the model's weights are, that leaves no trace.
+
+    Raises `UserError` for a model that fails.
+    """
     modes = [(module, module.training) for module in model.modules()]
     parameter = next(model.parameters(), torch.empty(0))
     images = torch.full((count, 3, *image_size), 0.5, device=parameter.device, dtype=parameter.dtype)
+    images = images.contiguous(memory_format=layout)
     devices = [images.device] if images.is_cuda else []
     height, width = image_size
-    fault = f"{registry.origin(model) or 'the model'} fails on images of {height}×{width} pixels"
-    advice = "use it on others, or mend that plugin"
+    fault = f"{registry.built_by(model) or 'the model'} fails on images of {height}×{width} pixels"
+    advice = "use it on others, or fix that plugin"
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices), registry.blamed(fault, advice=advice):
+        with torch.no_grad(), torch.random.fork_rng(devices), plugin_errors(fault, advice=advice):
             model.eval()(images)
     finally:
         for module, training in modes:
             module.training = training
+
+
+@contextmanager
+def watched(model: nn.Module, places: Sequence[Place], see: Callable[[int, Tensor], None]) -> Iterator[None]:
+    """Inside, each pass of the model calls `see` with k and the tensor that the k-th of the places returns.
+
+    Raises `UserError` for a pass that runs the modules in another order than the one in which the places were found.
+    """
+    wanted = {place.call.number: k for k, place in enumerate(places)}
+    begun = 0
+
+    def around(module: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        nonlocal begun
+        number = 0 if module is model else begun
+        begun = number + 1
+        returned = forward(*args, **kwargs)
+        if (k := wanted.get(number)) is not None:
+            if module is not places[k].call.module:
+                raise UserError(f"the {places[k]} was not reached: the model runs its modules in another order")
+            see(k, returned)
+        return returned
+
+    with _wrapped(model, around):
+        yield
 
 
 def _shape(value: object) -> tuple[int, ...] | None:
@@ -139,7 +208,7 @@ def _shape(value: object) -> tuple[int, ...] | None:
 def changed(
     model: nn.Module, images: Tensor, place: Place, change: Callable[[Tensor], Tensor], draws: int | None = None
 ) -> Tensor:
-    """Logits (draws, N, C) of a model for images, with the tensor at one place changed in each draw anew.
+    """Logits (draws, N, C) of a model for images, with the tensor at one place changed again in each draw.
 
     Draw s is made inside `randomness.redraw(s)`. A call of a module that was over before the place was reached is made
     once, for the first draw, and the others get a copy of what it returned; what lies between such calls is computed
@@ -170,7 +239,7 @@ class _Changed:
 
     def __call__(self, images: Tensor) -> Tensor:
         self._next, self._reached = 0, False
-        output: Tensor = self._model(images)
+        output: Tensor = self._model(images.clone())  # the next draw gets the same images, whatever this one does
         if not self._reached:
             raise UserError(f"the {self._place} was not reached: the model runs its modules in another order each time")
         return output

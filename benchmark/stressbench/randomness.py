@@ -1,9 +1,9 @@
-"""Random numbers that depend on the image, the condition and the seed alone.
+"""Random numbers that depend only on the image, the condition and the seed.
 
-A stressed image, or a dropout mask, must not change with the batch size, the way the work was split or the device.
-A stateful generator cannot give that without a loop over images, so numbers here are a keyed hash of their position:
-each image has a 64-bit key, and element e of its stream is a mixing function of (key, stream, e). The integers are
-the same on every device; floats agree to rounding.
+A stressed image or a dropout mask must not change with the batch size, the way the work is split or the device.
+A stateful generator cannot provide that without a loop over images, so these numbers are a keyed hash of their
+position: each image has a 64-bit key, and element e of its stream is a mixing function of (key, stream, e). The
+integers are identical on every device; floats agree up to rounding.
 """
 
 from __future__ import annotations
@@ -25,18 +25,30 @@ _GOLDEN_32 = 0x9E3779B9
 
 
 def derive(*parts: str | int | Mapping[str, str | int | float]) -> int:
-    """A seed in [0, 2⁶³) from words, numbers and flat mappings; equal parts give equal seeds on every machine."""
+    """A seed in [0, 2⁶³) derived from strings, integers and flat mappings; equal parts give equal seeds on any machine.
+
+    >>> derive("corruption", {"severity": 3, "corruption": "fog"}) == derive(
+    ...     "corruption", {"corruption": "fog", "severity": 3}
+    ... )
+    True
+    """
     text = json.dumps([dict(p) if isinstance(p, Mapping) else p for p in parts], sort_keys=True)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
 def image_keys(seed: int, indices: Tensor) -> Tensor:
-    """One key, (N,) int64, for each image position in `indices` (N,), from a seed that `derive` gave."""
+    """One key, (N,) int64, for each image position in `indices` (N,), from a seed made by `derive`.
+
+    An image's key does not depend on the batch that it is in:
+
+    >>> image_keys(7, torch.tensor([0, 1, 2]))[2] == image_keys(7, torch.tensor([2]))[0]
+    tensor(True)
+    """
     return _mix64(indices.to(torch.int64) * _signed(_GOLDEN_64, 64) + seed)
 
 
 def split(keys: Tensor, parts: int) -> Tensor:
-    """Independent keys for the parts of each image, the frames of a sequence say: (N,) to (N, parts)."""
+    """Independent keys for the parts of each image, such as the frames of a sequence: (N,) to (N, parts)."""
     part = torch.arange(1, parts + 1, dtype=torch.int64, device=keys.device)
     return _mix64(_mix64(keys).unsqueeze(1) + part * _signed(_GOLDEN_64, 64))
 
@@ -44,7 +56,7 @@ def split(keys: Tensor, parts: int) -> Tensor:
 def bits(keys: Tensor, count: int, stream: int = 0) -> Tensor:
     """`count` uniform 32-bit words for each key: (N, count), int32, over the whole signed range.
 
-    Different `stream`s of one key are independent.
+    Different streams of the same key are independent.
     """
     low = keys.to(torch.int32).unsqueeze(1)
     high = (keys >> 32).to(torch.int32).unsqueeze(1)
@@ -54,12 +66,18 @@ def bits(keys: Tensor, count: int, stream: int = 0) -> Tensor:
 
 
 def uniform(keys: Tensor, shape: tuple[int, ...], stream: int = 0) -> Tensor:
-    """Uniform numbers in (0, 1), never 0 or 1: (N, *shape), float32, from 23 random bits each."""
+    """Uniform numbers in the open interval (0, 1): (N, *shape), float32, from 23 random bits each.
+
+    >>> keys = image_keys(derive("docs"), torch.arange(1000))
+    >>> numbers = uniform(keys, (3, 2))
+    >>> numbers.shape, bool((0 < numbers).all() and (numbers < 1).all()), round(float(numbers.mean()), 1)
+    (torch.Size([1000, 3, 2]), True, 0.5)
+    """
     return _unit(bits(keys, math.prod(shape), stream)).view(-1, *shape)
 
 
 def normal(keys: Tensor, shape: tuple[int, ...], stream: int = 0) -> Tensor:
-    """Standard normal numbers, (N, *shape), float32, by Box and Muller's transform."""
+    """Standard normal numbers, (N, *shape), float32, by the Box–Muller transform."""
     count = math.prod(shape)
     half = (count + 1) // 2
     unit = _unit(bits(keys, 2 * half, stream))
@@ -73,10 +91,10 @@ def normal(keys: Tensor, shape: tuple[int, ...], stream: int = 0) -> Tensor:
 
 
 class _Stream:
-    """One forward pass: its images' keys, which draw of them it is, and how many random layers have run in it."""
+    """State of one forward pass: keys of the images, index of the draw, number of random layers so far."""
 
     def __init__(self, images: Tensor | None, index: int) -> None:
-        self.images = images  # their keys, (N,), the same for all draws; None where nobody gave any
+        self.images = images  # keys, (N,), the same for all draws; None if there are none
         self.index = index
         self.keys = None if images is None else _mix64(images + _signed((index + 1) * _GOLDEN_64, 64))
         self.layer = 0
@@ -87,11 +105,11 @@ _current: ContextVar[_Stream | None] = ContextVar("stream", default=None)
 
 @contextmanager
 def draw(keys: Tensor | None, index: int) -> Iterator[None]:
-    """Inside, random layers take their numbers for draw `index` of the images with these keys (N,).
+    """Within this context, random layers use the numbers of draw `index` of the images with these keys (N,).
 
-    torch's own generators are seeded too, for modules that know nothing of this file; what those draw depends on the
-    batch's first image and so on the batch size. The caller restores them (`torch.random.fork_rng`). Without keys only
-    the index is told, and random numbers come from torch's generator as it is.
+    torch's global generators are seeded too, for modules that do not use this module; their numbers depend on the first
+    image of the batch and therefore on the batch size. The caller restores the generators (`torch.random.fork_rng`).
+    Without keys only the index is set, and random numbers come from torch's generators in their present state.
     """
     stream = _Stream(keys, index)
     if stream.keys is not None:
@@ -104,10 +122,10 @@ def draw(keys: Tensor | None, index: int) -> Iterator[None]:
 
 
 def redraw(index: int, part: int | None = None) -> AbstractContextManager[None]:
-    """Inside, random layers take their numbers for draw `index` of the images that the enclosing `draw` is of.
+    """Within this context, random layers use the numbers of draw `index` of the images of the enclosing `draw`.
 
-    For modules that make several draws in one call. A `part` of a model, one of an ensemble's members say, has draws
-    of its own, independent of the other parts'.
+    For modules that make several draws in one call. Each `part` of a model, such as a member of an ensemble, has draws
+    that are independent of those of the other parts.
     """
     stream = _current.get()
     keys = None if stream is None else stream.images
@@ -117,15 +135,23 @@ def redraw(index: int, part: int | None = None) -> AbstractContextManager[None]:
 
 
 def draw_index() -> int:
-    """Which draw this is; 0 outside of any."""
+    """Index of the present draw; 0 outside a draw."""
     stream = _current.get()
     return 0 if stream is None else stream.index
 
 
 def dropout(x: Tensor, rate: float) -> Tensor:
-    """Zero each element of x (N, …) with probability `rate` and divide the rest by 1 − rate.
+    """Zero each element of x (N, …) with probability `rate` in [0, 1), and divide the others by 1 − rate.
 
-    Inside `draw` the mask is each image's own; elsewhere, in training say, it comes from torch's generator.
+    Within `draw` the mask depends on the image's key alone; elsewhere, as in training, on torch's generator.
+
+    >>> x, keys = torch.ones(4, 100), image_keys(0, torch.arange(4))
+    >>> with draw(keys, 0):
+    ...     together = dropout(x, 0.25)
+    >>> with draw(keys[2:], 0):
+    ...     apart = dropout(x[2:], 0.25)
+    >>> torch.equal(together[2:], apart)
+    True
     """
     layer = _next_layer(x) if rate else None
     if layer is None:
@@ -138,9 +164,9 @@ def dropout(x: Tensor, rate: float) -> Tensor:
 
 
 def normal_like(x: Tensor) -> Tensor:
-    """Standard normal numbers of the shape and dtype of x (N, …).
+    """Standard normal numbers with the shape and dtype of x (N, …).
 
-    Inside `draw` they are each image's own; elsewhere they come from torch's generator.
+    Within `draw` they depend on the image's key alone; elsewhere on torch's generator.
     """
     layer = _next_layer(x)
     if layer is None:
@@ -149,12 +175,12 @@ def normal_like(x: Tensor) -> Tensor:
 
 
 def _next_layer(x: Tensor) -> tuple[Tensor, int] | None:
-    """The keys and the stream for a random layer on x (N, …); None outside of a draw with keys."""
+    """Keys and stream index for a random layer on x (N, …); None outside a draw with keys."""
     stream = _current.get()
     if stream is None or stream.keys is None:
         return None
     if len(x) != len(stream.keys):
-        raise RuntimeError(f"a random layer got a batch of {len(x)} inside a draw of {len(stream.keys)} images")
+        raise RuntimeError(f"a random layer received a batch of {len(x)} within a draw of {len(stream.keys)} images")
     stream.layer += 1
     return stream.keys, stream.layer
 
@@ -163,14 +189,14 @@ def _next_layer(x: Tensor) -> tuple[Tensor, int] | None:
 
 
 def _signed(value: int, width: int) -> int:
-    """The two's-complement reading of an unsigned constant, since torch computes in signed integers."""
+    """The two's-complement value of an unsigned constant, since torch computes with signed integers."""
     value &= (1 << width) - 1
     return value - (1 << width) if value >> (width - 1) else value
 
 
 def _mix32(x: Tensor) -> Tensor:
-    """In place: the bijection `lowbias32` of Chris Wellons' hash prospector (2018), on int32."""
-    # A signed shift copies the sign bit downwards; the masks take it off again.
+    """The bijection `lowbias32` of Chris Wellons' hash prospector (2018) on int32, in place."""
+    # A signed shift copies the sign bit downwards; the masks remove the copies.
     x ^= (x >> 16).bitwise_and_(0xFFFF)
     x *= 0x7FEB352D
     x ^= (x >> 15).bitwise_and_(0x1FFFF)
@@ -188,12 +214,12 @@ def _mix64(x: Tensor) -> Tensor:
 
 @lru_cache(maxsize=64)
 def _positions(count: int, stream: int, device: torch.device) -> Tensor:
-    """Well-mixed numbers (1, count) for the positions in a stream; the same for all images, so kept."""
+    """Well-mixed numbers (1, count) for the positions in a stream, cached because all images share them."""
     start = derive("stream", stream) & 0xFFFFFFFF
     position = torch.arange(count, dtype=torch.int64, device=device) * _GOLDEN_32 + start
     return _mix32(position.to(torch.int32)).unsqueeze(0)
 
 
 def _unit(words: Tensor) -> Tensor:
-    """int32 words to float32 in (0, 1), at the middles of 2²³ equal cells (which float32 holds exactly)."""
+    """Maps int32 words to float32 in (0, 1): the midpoints of 2²³ equal cells, which float32 represents exactly."""
     return (words >> 9).to(torch.float32).add_(2**22 + 0.5).mul_(2**-23)

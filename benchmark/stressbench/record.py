@@ -1,29 +1,30 @@
-"""The record: everything that someone needs to believe a result, or to repeat it.
+"""The record: everything that is needed to verify a result or to repeat it.
 
-One JSON file. Metrics are in the units that the suite states, unknown is null, dates are UTC in ISO 8601. A file of a
-newer schema is refused; one of an older schema is upgraded on the way in.
+It is one JSON file. Metrics are in the units that the suite states, unknown values are null, dates are UTC in ISO 8601.
+Files of older schema versions are upgraded when they are read; files of newer ones are refused.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
-import platform
-import sys
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from stressbench.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SCHEMA_VERSION: Literal[3] = 3
 
 
 def _from_1(fields: dict[str, Any]) -> dict[str, Any]:
-    """Version 1 knew neither ensemble sizes nor audits, and named the outermost plugin alone."""
+    """Version 1 had neither curves nor findings, and named only the outermost plugin."""
     fields = {**fields, "schema_version": 2, "curves": {}, "findings": []}
     if isinstance(fields.get("model"), dict):
         model = fields["model"]
@@ -34,19 +35,23 @@ def _from_1(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _from_2(fields: dict[str, Any]) -> dict[str, Any]:
-    """Version 2 had no intervals, which cannot be made without the tables."""
+    """Version 2 had no intervals, which cannot be computed without the tables."""
     return {**fields, "schema_version": 3, "intervals": {}, "jackknife": {}}
 
 
-# How to turn a record of schema version k into one of k + 1, by k. What a field's default says needs no step.
+# Upgrades from schema version k to k + 1, by k. New fields with defaults need none.
 _UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1, 2: _from_2}
 
-_LARGEST = 16 * 2**20  # bytes; a real record is some tens of thousands
+_LARGEST = 16 * 2**20  # bytes; a typical record has some tens of thousands
+_CONTROL = re.compile(r"[\x7f-\x9f]|(?<!\\)(?:\\\\)*\\(?:[bf]|u00(?:[01][0-9a-f]|7f|[89][0-9a-f]))", re.IGNORECASE)
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 Text = Annotated[str, Field(min_length=1, max_length=300)]
+
+
+Precision = Literal["float32", "bfloat16"]
 
 
 class _Part(BaseModel):
@@ -56,7 +61,7 @@ class _Part(BaseModel):
 Size = Annotated[str, Field(pattern=r"^[1-9][0-9]*$")]  # a number of draws, in digits
 # Metrics over ensemble sizes: metric → size → value.
 Curves = dict[str, dict[Size, Number | None]]
-# The same for the ends of 95 % intervals, and for what they are made from: the metric without each group of images.
+# The same for 95 % intervals, and for the metric without each group of images, from which they are computed.
 Intervals = dict[str, dict[Size, tuple[Number, Number] | None]]
 Jackknife = dict[str, dict[Size, list[Number] | None]]
 
@@ -66,14 +71,29 @@ class Row(_Part):
     n: Annotated[int, Field(ge=1)]
     metrics: dict[str, Number | None]
     curves: Curves = {}
+    jackknife: dict[str, list[Number] | None] = {}
+    """The metrics in `Suite.baseline_metrics` without each group of images, at the record's number of draws."""
+
+    def without(self, group: int) -> Row:
+        """The row computed without one group of images, for the metrics with a jackknife."""
+        left = {name: values[group] for name, values in self.jackknife.items() if values}
+        return self.model_copy(update={"metrics": {**self.metrics, **left}})
 
 
 class Baseline(_Part):
-    """The model whose numbers normalise another's, with those numbers, so that nothing else is needed to check it."""
+    """The model by whose numbers another one is normalised, with these numbers, so that they can be checked."""
 
     model: Text
-    source: Text  # the published table or the record that they are from
+    source: Text
+    """The published table or the record that the numbers are from."""
     conditions: list[Row]
+
+    def without(self, group: int) -> Baseline:
+        """The baseline computed without one group of images, to pair it with a model on the same images.
+
+        Published numbers and records of earlier versions have no jackknife and stay the same.
+        """
+        return self.model_copy(update={"conditions": [row.without(group) for row in self.conditions]})
 
 
 class SuiteInfo(_Part):
@@ -83,10 +103,12 @@ class SuiteInfo(_Part):
     distribution_version: Text
     options: dict[str, str]
     baseline: Baseline | None
+    protocol: Text | None = None
+    """How the images are stressed if that depends on the dataset, for example constants for this image size."""
 
     @property
     def offer(self) -> str:
-        """What names this suite also where another distribution offers one of the same name."""
+        """The unique name, which includes the distribution."""
         return f"{self.distribution}/{self.name}"
 
 
@@ -94,10 +116,26 @@ class DatasetInfo(_Part):
     name: Text
     split: Text
     n: Annotated[int, Field(ge=1)]
-    fingerprint: Digest  # of the clean images and labels that were used
-    altered: bool  # goes by a published set's name without having its pixels
+    fingerprint: Digest
+    """Of the clean images and targets that were used."""
+    altered: bool
+    """Whether it has the name of a published set but other pixels."""
     stress: Literal["official", "generated"]
-    stress_verified: bool | None  # official files only: their checksums are the published ones; null: none published
+    stress_verified: bool | None
+    """For official files: whether their checksums are the published ones; null if none are published."""
+    published: Text | None = None
+    """The published test set with the same content. Published results are comparable only on it."""
+    classes: Annotated[int, Field(ge=1)] | None = None
+    """Number of classes; null in older records."""
+    image_size: tuple[int, int] | None = None
+    """Height and width of the clean images, in pixels; null in older records."""
+    task: Text = "classification"
+    """The task of the dataset."""
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """The fields that must agree for two records on the same images, without those that older records lack."""
+        return self.model_dump(mode="json", exclude={"published", "classes", "image_size", "task"})
 
 
 class PluginInfo(_Part):
@@ -106,15 +144,50 @@ class PluginInfo(_Part):
     version: Text
 
 
+class TrainingInfo(_Part):
+    """How the weights of a model, or of one of its parts, were trained, as their file says."""
+
+    spec: Text
+    """What was trained: the model, or the part of it."""
+    seed: Count
+    dataset: Text
+    split: Text
+    fingerprint: Digest
+    """Of the images and targets that it was trained on."""
+    validation: Count
+    """Number of images that were held out of the split, to measure on in place of the test split."""
+    recipe: Text
+    """The recipe's name, with its options."""
+    epochs: Annotated[int, Field(ge=1)]
+    settings: dict[str, str]
+    """The recipe's other fields, and the training's other options."""
+    precision: Precision
+    """Of the arithmetic that the recipe came to on the device."""
+    measured_on: Text
+    """The split of `metrics`."""
+    metrics: dict[str, Number]
+    """After the last epoch, from one pass, by name: fractions and nats. `train_loss` is the mean over that epoch."""
+    seconds: Number
+    device: Text
+    device_name: Text
+    versions: dict[str, Text]
+    """Of stressbench and torch."""
+
+
 class ModelInfo(_Part):
     spec: Text
-    distribution: Text  # of the outermost plugin
+    """Its name with options."""
+    distribution: Text
+    """The distribution of the outermost plugin."""
     version: Text
-    plugins: Annotated[list[PluginInfo], Field(min_length=1)]  # all that the spec names, the outermost first
+    plugins: Annotated[list[PluginInfo], Field(min_length=1)]
+    """All plugins that the spec names, the outermost first."""
     parameters: Count
     stochastic: bool
     weights_checksum: Digest
     weights_source: Text
+    training: list[TrainingInfo] = []
+    """One for each part, in order, whose weights `bench train` made; empty in records made before this was kept."""
 
 
 class Environment(_Part):
@@ -123,19 +196,25 @@ class Environment(_Part):
     python: Text
     packages: dict[str, str]
     platform: Text
-    device: Text  # its name, beside the record's `device`, which is what torch calls it
+    device: Text
+    """The device's model name; the record's `device` is torch's name."""
 
 
 class Finding(_Part):
-    """Something that makes a record's numbers doubtful."""
+    """A reason to doubt a record's numbers."""
 
-    check: Text  # a short stable name
+    check: Text
+    """A short stable name."""
     message: Text
+    source: Literal["suite", "run"] = "suite"
+    """A suite's findings follow from the conditions' metrics and can be recomputed; the run's cannot."""
 
 
 class Timing(_Part):
-    seconds: Number  # spent stressing, predicting and observing, over all conditions and all sittings
-    images_per_second: Number  # clean and stressed images, each counted once however many draws it took
+    seconds: Number
+    """Time for stress, prediction and evaluation of all conditions, over all sessions of the run."""
+    images_per_second: Number
+    """Clean and stressed images, each counted once, whatever the number of draws."""
 
 
 class Record(_Part):
@@ -145,6 +224,8 @@ class Record(_Part):
     created: datetime
     suite: SuiteInfo
     dataset: DatasetInfo
+    sources: list[DatasetInfo] = []
+    """Other datasets that conditions were measured on."""
     model: ModelInfo
     draws: Annotated[int, Field(ge=1)]
     seed: int
@@ -154,28 +235,84 @@ class Record(_Part):
     environment: Environment
     timing: Timing
     metrics: dict[str, Number | None]
-    curves: Curves  # empty where no ensemble sizes were asked for
-    intervals: Intervals  # of the metrics at the record's draws and its curves' sizes; empty in upgraded records
+    curves: Curves
+    """Metrics by number of draws; empty unless `--sizes` was given."""
+    intervals: Intervals
+    """95 % intervals of the metrics, by number of draws; empty in upgraded records."""
     jackknife: Jackknife
     findings: list[Finding]
     conditions: Annotated[list[Row], Field(min_length=1)]
+
+    _folder: Path | None = PrivateAttr(None)
+    _suite: Any = PrivateAttr(None)
+
+    def __repr_args__(self) -> Iterator[tuple[str, object]]:
+        """What a prompt or a notebook shows of a record; `to_json` has all of it."""
+        yield "model", self.model.spec
+        yield "suite", self.suite.name
+        yield "dataset", dataset_label(self)
+        yield "n", self.dataset.n
+        yield "draws", self.draws
+        yield (
+            "metrics",
+            {name: value if value is None else float(f"{value:.4g}") for name, value in self.metrics.items()},
+        )
+
+    @property
+    def folder(self) -> Path | None:
+        """The run folder with the tables that the record was made from, where it is known."""
+        return self._folder
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row for each condition, in order: its keys, the number of images `n`, and its metrics, NaN for unknown.
+
+        Metrics are in the units of the suite: fractions, not percent.
+        """
+        import pandas as pd
+
+        rows = [{**row.condition, "n": row.n, **row.metrics} for row in self.conditions]
+        frame = pd.DataFrame(rows)
+        names = list(self.conditions[0].metrics)
+        return frame.astype(dict.fromkeys(names, "float64"))
+
+    def save(self, path: str | Path) -> None:
+        """Write the record to a JSON file, which `stressbench.load` reads; raises `UserError` where that fails."""
+        try:
+            Path(path).write_text(self.to_json(), encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+    @property
+    def rows(self) -> int:
+        """How many images, or batches, its intervals are of: as many as each condition has at least."""
+        return min(row.n for row in self.conditions)
 
     def to_json(self) -> str:
         """Indented JSON with a final newline."""
         return json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def load(path: Path) -> Record:
-    """Read a record file, or the one in a run folder.
+def dataset_label(record: Record) -> str:
+    """The dataset's name, marked if the pixels are not the published ones."""
+    return f"{record.dataset.name}-altered" if record.dataset.altered else record.dataset.name
 
-    Raises `UserError` for a file that is missing, too large, not JSON, of a newer schema, or not a record; the line
-    names the file and the first field that is wrong.
+
+def load(path: Path) -> Record:
+    """Read a record file, or the record in a run folder.
+
+    Raises `UserError`, which names the file and the first invalid field, for a file that is missing, too large, not
+    JSON, of a newer schema, or not a record.
     """
     path = path / "record.json" if path.is_dir() else path
     try:
-        if path.stat().st_size > _LARGEST:
-            raise UserError(f"{path} has {path.stat().st_size / 2**20:.0f} MB: no record is that large")
-        fields = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_unique, parse_constant=_refuse)
+        with path.open("rb") as file:
+            content = file.read(_LARGEST + 1)  # a device may have no end
+        if len(content) > _LARGEST:
+            raise UserError(f"{path} has more than {_LARGEST / 2**20:.0f} MB: no record is that large")
+        text = content.decode("utf-8-sig")
+        if _CONTROL.search(text):
+            raise UserError(f"{path} is not a record: it has control characters, which could hide text on a terminal")
+        fields = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist: give a run folder or its record.json") from error
     except OSError as error:
@@ -197,42 +334,6 @@ def load(path: Path) -> Record:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise UserError(f"{path} is not a record: {where}: {first['msg']}") from error
-
-
-def environment(device: str) -> Environment:
-    """This machine and what is installed on it; `device` is the device's own name."""
-    packages = ["torch", "torchvision", "numpy", "pandas", "pillow", "datasets"]
-    packages += ["timm"] if "timm" in sys.modules else []  # an extra, which networks may be made by
-    return Environment(
-        stressbench=importlib.metadata.version("stressbench"),
-        commit=_commit(),
-        python=platform.python_version(),
-        packages={name: importlib.metadata.version(name) for name in packages},
-        platform=f"{platform.system()} {platform.machine()}",
-        device=device,
-    )
-
-
-def cpu_name() -> str:
-    """What this machine's processor calls itself, or its architecture where it does not say."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor()) or platform.machine()
-
-
-def _commit() -> str | None:
-    """The commit of the checkout that this code runs from, with `-dirty` where it differs; None when installed."""
-    import subprocess
-
-    root = Path(__file__).parents[2]
-    if not (root / ".git").exists():
-        return None
-    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip() or None
-    except (OSError, subprocess.SubprocessError):
-        return None
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

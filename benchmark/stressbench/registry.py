@@ -8,26 +8,35 @@ from __future__ import annotations
 
 import functools
 import inspect
-import sys
-import typing
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 from importlib.metadata import Distribution, entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, runtime_checkable
 from weakref import WeakKeyDictionary
 
-from stressbench.errors import BrokenPlugin, UserError, did_you_mean
-from stressbench.spec import Spec, parse, split
+from stressbench import signatures
+from stressbench.errors import BrokenPlugin, UserError, did_you_mean, plugin_errors
+from stressbench.isolation import importing
+from stressbench.spec import Spec, nested, parse, split
 
 if TYPE_CHECKING:
     from torch import nn
 
     from stressbench.contracts import Dataset, Suite
+    from stressbench.recipe import Recipe
 
-KINDS = ("models", "suites", "datasets")
+KINDS = ("models", "suites", "datasets", "recipes")
+
+# How many parameters of a callable the harness fills by position; the others are its options.
+_LEADING = {"models": 1, "suites": 0, "datasets": 3, "recipes": 2}
+
+# Fields of `Recipe` that no text can give.
+_NO_OPTIONS = frozenset({"name", "augment", "loss"})
+
+# What a model was given as.
+Given = Literal["name", "callable", "module"]
 
 # How a callable annotates an `argument` that names a model, or several joined by +: they are checked with its options.
 ModelName = Annotated[str, "names of models, joined by +"]
@@ -51,6 +60,8 @@ class Entry:
     distribution: str
     version: str
     point: Loadable
+    argument: str | None = None
+    """What follows a colon after the name, for `bench list`: the entry point is called `wrapper:MODEL`."""
 
     def __str__(self) -> str:
         return f"{self.kind[:-1]} '{self.name}' of {self.distribution} {self.version}"
@@ -59,7 +70,7 @@ class Entry:
         """Import the plugin; returns its callable or `Finder`. Raises `BrokenPlugin` that names it if it cannot be."""
         fault = f"{self} cannot be imported"
         try:
-            with blamed(fault, BrokenPlugin, "mend or uninstall that plugin"):
+            with plugin_errors(fault, BrokenPlugin, "fix or uninstall that plugin"), importing():
                 target = self.point.load()
         except UserError as error:  # its own words say what to do, and are no reason to stop the others
             raise error if isinstance(error, BrokenPlugin) else BrokenPlugin(f"{fault}: {error}") from error
@@ -92,7 +103,8 @@ def entries(kind: str) -> list[Entry]:
             # What is left of a package that was removed by hand may have entry points and no name.
             offerers[point.dist] = (point.dist.name or "unknown", point.dist.version or "unknown")
         # A distribution can be on the path twice (an editable install beside its sources); that is one offer.
-        entry = Entry(kind, point.name, *offerers[point.dist], point)
+        name, _, argument = point.name.partition(":")
+        entry = Entry(kind, name, *offerers[point.dist], point, argument or None)
         found.setdefault((entry.name, entry.distribution), entry)
     return [found[key] for key in sorted(found)]
 
@@ -120,123 +132,155 @@ def names(kind: str) -> list[str]:
 
 def dataset(name: str, split: str, data_dir: Path | None = None, dataset_name: str | None = None) -> Dataset:
     """The split of a dataset ("test" or "train"), under `dataset_name` if that is given; its labels are checked."""
-    import torch
 
     from stressbench.contracts import Dataset
 
     entry = find("datasets", name)
     result: Dataset = _expect(Dataset, _call(entry, entry.load(), split, data_dir, dataset_name), entry)
-    labels = result.labels
-    if labels.dtype != torch.int64 or labels.shape != (len(result.images),):
-        raise BrokenPlugin(
-            f"{entry} has labels {tuple(labels.shape)} of {labels.dtype} for {len(result.images)} images; "
-            "they must be one int64 an image"
-        )
-    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < result.classes:
-        raise BrokenPlugin(
-            f"{entry} has labels from {labels.min()} to {labels.max()}; of {result.classes} classes they must be "
-            f"0 … {result.classes - 1}"
-        )
+    try:
+        result.require_targets(entry)
+    except UserError as error:
+        raise BrokenPlugin(str(error)) from error
     return result
 
 
-def suite(text: str, options: Mapping[str, str] | None = None) -> Suite:
-    """The suite that a spec names, with `options` beside the spec's own."""
+def suite(text: str, options: Mapping[str, str] | None = None, task: str | None = None) -> Suite:
+    """The suite that a spec names, with `options` beside the spec's own, as it measures a task where one is given.
+
+    Raises `UserError` for a task that it is not for.
+    """
     from stressbench.contracts import Suite
 
     spec = parse(text)
     entry = find("suites", spec.name)
     factory = entry.load()
-    typed = _typed(entry, factory, spec, {**spec.options, **(options or {})}, leading=0)
+    given = {**spec.options, **(options or {})}
+    for name, value in spec.options.items():
+        if given[name] != value:
+            raise UserError(f"option '{name}' appears twice, in '{text}' and as {name}={given[name]}: specify it once")
+    typed = _typed(entry, factory, spec, given, leading=0)
     result: Suite = _expect(Suite, _call(entry, factory, **typed), entry)
-    return result
+    return result if task is None else result.for_task(task)
+
+
+def recipe(text: str, dataset: Dataset, module: nn.Module) -> Recipe:
+    """The recipe that a spec names, for a dataset and a network on the CPU.
+
+    Options that its callable does not take are those of every recipe, the fields of `Recipe`. Recipes that build on
+    others may be written as a sum: `short+mixup` is `mixup:short`.
+
+    Raises `UserError` for a spec that is wrong.
+    """
+    from stressbench.recipe import Recipe
+
+    entry, factory, own, common = _recipe(text := nested(text))
+    result: Recipe = _expect(Recipe, _call(entry, factory, dataset, module, **own), entry)
+    return replace(result.with_options(**common), name=str(parse(text)))
+
+
+def recipe_options() -> dict[str, inspect.Parameter]:
+    """The options of every recipe: the fields of `Recipe` that a text can specify."""
+    from stressbench.recipe import Recipe
+
+    return {name: value for name, value in signatures.parameters(Recipe, 0).items() if name not in _NO_OPTIONS}
+
+
+def check_recipe(text: str) -> Entry:
+    """Load a recipe's plugin and check the spec's options without building anything; returns its entry."""
+    return _recipe(nested(text))[0]
+
+
+@dataclass(frozen=True)
+class ResolvedModel:
+    """A model after its name was looked up, or one that was given as an object."""
+
+    spec: Spec
+    """As it was given."""
+    canonical: str
+    """Its spec as records and the store of weights have it: what a `Finder` found is named by its content.
+
+    Two texts of one model may differ in the folder of a file; of two that become the same, the models are the same.
+    """
+    plugins: tuple[Entry, ...]
+    """The entries of all models that the spec names, each once: its own first, then those inside its argument."""
+    factory: Callable[[Dataset], Any]
+    given: Given = "name"
+    """What it was given as: of a name alone, weights that are missing come from the store."""
+
+    def __str__(self) -> str:
+        return str(self.spec)
+
+    @property
+    def entry(self) -> Entry:
+        """The outermost plugin, which errors and records name."""
+        return self.plugins[0]
+
+    def build(self, dataset: Dataset) -> nn.Module:
+        """The network for a dataset, in whatever state its plugin left it."""
+        from torch import nn
+
+        result: nn.Module = _expect(nn.Module, _call(self.entry, self.factory, dataset), self.entry)
+        first, *inner = self.plugins
+        _built[result] = f"{first} with {' and '.join(map(str, inner))}" if inner else str(first)
+        return result
+
+
+def resolve(text: str) -> ResolvedModel:
+    """Look up a model's name and all names inside it, and check their options; nothing is built.
+
+    Raises `UserError` for a name or an option that does not exist, and `BrokenPlugin` for a plugin that cannot be used.
+    """
+    given = parse(text)
+    entry, factory, spec = _found(given)
+    inner = [resolve(name) for name in _named(factory, spec)]
+    typed = _typed(entry, factory, spec, spec.options, leading=1)
+    canonical = str(spec)
+    if inner:
+        names = [one.canonical for one in inner]
+        joined = "+".join(f"({name})" if any(len(split(name, by)) > 1 for by in ",+") else name for name in names)
+        canonical = str(Spec(spec.name, joined, spec.options))
+    plugins = dict.fromkeys([entry, *(plugin for one in inner for plugin in one.plugins)])
+    return ResolvedModel(given, canonical, tuple(plugins), functools.partial(factory, **typed))
 
 
 def model(text: str, dataset: Dataset) -> nn.Module:
     """The network that a spec names, built for a dataset and in whatever state its plugin left it."""
-    from torch import nn
-
-    entry, factory, typed = _model(text)
-    result: nn.Module = _expect(nn.Module, _call(entry, factory, dataset, **typed), entry)
-    first, *inner = plugins(text)
-    _built[result] = f"{first} with {' and '.join(map(str, inner))}" if inner else str(first)
-    return result
+    return resolve(text).build(dataset)
 
 
-def origin(module: nn.Module) -> str | None:
+def built_by(module: nn.Module) -> str | None:
     """The plugins that a module which `model` built is from, for an error's line; None for other modules."""
     return _built.get(module)
 
 
-def check_model(text: str) -> Entry:
-    """Load a model's plugin and check the spec's options without building anything; returns its entry."""
-    return _model(text)[0]
-
-
-def plugins(text: str) -> list[Entry]:
-    """The entries of all models that a spec names, each once: its own first, then those inside its argument."""
-    entry, factory, spec = _found(parse(text))
-    inner = [plugin for name in _named(factory, spec) for plugin in plugins(name)]
-    return list(dict.fromkeys([entry, *inner]))
-
-
-def pinned(text: str) -> str:
-    """A model's spec as records and the store of weights have it: what a `Finder` found is named by its content.
-
-    Two texts of one model may differ in the folder of a file; of two that become the same, the models are the same.
-    """
-    _, factory, spec = _found(parse(text))
-    names = [pinned(name) for name in _named(factory, spec)]
-    if not names:
-        return str(spec)
-    joined = "+".join(f"({name})" if any(len(split(name, by)) > 1 for by in ",+") else name for name in names)
-    return str(Spec(spec.name, joined, spec.options))
-
-
 def options(kind: str, text: str) -> dict[str, inspect.Parameter]:
     """The options that a spec's callable takes, by name, and `argument` where it takes what follows a colon."""
-    return _parameters(_callable(kind, text), leading=1 if kind == "models" else 0)
+    return signatures.parameters(_callable(kind, text), _LEADING[kind])
 
 
 def option_type(kind: str, text: str, option: inspect.Parameter) -> str:
     """What an option of a spec's callable may be, for a person."""
-    hint = _annotation(_callable(kind, text), option)
-    if typing.get_origin(hint) is typing.Literal:
-        return "|".join(map(str, typing.get_args(hint)))
-    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
+    return signatures.type_text(signatures.annotation(_callable(kind, text), option))
 
 
-@contextmanager
-def blamed(
-    fault: str,
-    kind: type[UserError] = UserError,
-    advice: str = "mend that plugin",
-    passing: tuple[type[BaseException], ...] = (),
-) -> Iterator[None]:
-    """Code of a plugin runs inside: whatever it raises becomes an error of a `kind`: the fault, the reason, the advice.
-
-    A `UserError` passes, and so does Ctrl-C. Else it need not be an `Exception`: a plugin may call sys.exit, and what
-    extensions in Rust raise in a panic is none either.
-    """
-    try:
-        yield
-    except passing:
-        raise
-    except (UserError, KeyboardInterrupt):
-        raise
-    except BaseException as error:
-        raise kind(f"{fault}: {describe(error)}; {advice}") from error
+def takes_several(kind: str, text: str, option: inspect.Parameter) -> bool:
+    """Whether an option of a spec's callable is a tuple, written with commas or plus signs between its values."""
+    return signatures.is_several(signatures.annotation(_callable(kind, text), option))
 
 
-def describe(error: BaseException) -> str:
-    """An error of somebody else's code in one line."""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+def _recipe(text: str) -> tuple[Entry, Callable[..., Any], dict[str, Any], dict[str, Any]]:
+    """A recipe's entry and callable, with the options that are its own and those that every recipe has."""
+    from stressbench.recipe import Recipe
 
-
-def _model(text: str) -> tuple[Entry, Callable[..., Any], dict[str, Any]]:
-    entry, factory, spec = _found(parse(text))
-    return entry, factory, _typed(entry, factory, spec, spec.options, leading=1)
+    spec = parse(text)
+    entry = find("recipes", spec.name)
+    factory = entry.load()
+    common = recipe_options()
+    shared = {name: value for name, value in spec.options.items() if name in common.keys() - options("recipes", text)}
+    given = {name: value for name, value in spec.options.items() if name not in shared}
+    own = _typed(entry, factory, spec, given, _LEADING["recipes"], known_too=common)
+    settings = {name: signatures.value(entry, Recipe, common[name], text) for name, text in shared.items()}
+    return entry, factory, own, settings
 
 
 def _found(spec: Spec) -> tuple[Entry, Callable[..., Any], Spec]:
@@ -246,7 +290,7 @@ def _found(spec: Spec) -> tuple[Entry, Callable[..., Any], Spec]:
     if not isinstance(target, Finder):
         return entry, target, spec
     if spec.argument is None:
-        raise UserError(f"'{spec}' does not fit {entry}: write {entry.name}:SOMETHING")
+        raise UserError(f"'{spec}' does not fit {entry}: write {entry.name}:{entry.argument or 'SOMETHING'}")
     found = target.find(spec.argument)
     return found, found.load(), Spec(found.name, None, spec.options)
 
@@ -257,67 +301,41 @@ def _callable(kind: str, text: str) -> Callable[..., Any]:
     return factory
 
 
-def _parameters(factory: Callable[..., Any], leading: int) -> dict[str, inspect.Parameter]:
-    """The parameters after the ones that the harness fills by position."""
-    skipped = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    parameters = list(inspect.signature(factory).parameters.values())[leading:]
-    return {p.name: p for p in parameters if p.kind not in skipped}
-
-
 def _typed(
-    entry: Entry, factory: Callable[..., Any], spec: Spec, given: Mapping[str, str], leading: int
+    entry: Entry,
+    factory: Callable[..., Any],
+    spec: Spec,
+    given: Mapping[str, str],
+    leading: int,
+    known_too: Collection[str] = (),
 ) -> dict[str, Any]:
     """The words of a spec as the callable's signature types them."""
-    from pydantic import TypeAdapter, ValidationError
-
-    known = _parameters(factory, leading)
+    known = signatures.parameters(factory, leading)
     # What follows the colon reaches a callable as `argument`; one without it takes no such part.
     argument = known.pop("argument", None)
     if (argument is None) != (spec.argument is None):
-        use = entry.name if argument is None else f"{entry.name}:SOMETHING"
+        use = entry.name if argument is None else f"{entry.name}:{entry.argument or 'SOMETHING'}"
         raise UserError(f"'{spec}' does not fit {entry}: write {use}")
     typed: dict[str, Any] = {} if spec.argument is None else {"argument": spec.argument}
-    for name in _named(factory, spec):
-        check_model(name)
     for name, text in given.items():
         if name not in known:
-            listed = ", ".join(known) if known else "none"
-            raise UserError(f"{entry} has no option '{name}': {did_you_mean(name, known)}its options are: {listed}")
-        hint = _annotation(factory, known[name])
-        value: object = text
-        if typing.get_origin(hint) is tuple:
-            value = [part for part in split(text, ",+ ") if part]
-        try:
-            typed[name] = TypeAdapter(hint).validate_python(value)
-        except ValidationError as error:
-            why = error.errors()[0]["msg"]
-            raise UserError(f"option '{name}' of {entry} cannot be '{text}': {why}") from error
+            names = [*known, *known_too]
+            listed = ", ".join(names) if names else "none"
+            raise UserError(f"{entry} has no option '{name}': {did_you_mean(name, names)}its options are: {listed}")
+        typed[name] = signatures.value(entry, factory, known[name], text)
     return typed
 
 
 def _named(factory: Callable[..., Any], spec: Spec) -> list[str]:
     """The models that a spec's argument names, where the callable says that it names some."""
-    argument = _parameters(factory, leading=1).get("argument")
-    if argument is None or spec.argument is None or _annotation(factory, argument) is not ModelName:
+    argument = signatures.parameters(factory, leading=1).get("argument")
+    if argument is None or spec.argument is None or signatures.annotation(factory, argument) is not ModelName:
         return []
     return split(spec.argument, "+")
 
 
-def _annotation(factory: Callable[..., Any], parameter: inspect.Parameter) -> Any:
-    """An option's type: its annotation, else the type of its default, else text."""
-    annotation = parameter.annotation
-    if annotation is parameter.empty:
-        return str if parameter.default in (None, parameter.empty) else type(parameter.default)
-    if not isinstance(annotation, str):
-        return annotation
-    # One by one, because a plugin may import the types of its other parameters for type checkers only.
-    origin = inspect.unwrap(factory.func if isinstance(factory, functools.partial) else factory)
-    module = sys.modules[getattr(origin, "__module__", None) or type(origin).__module__]
-    return eval(annotation, vars(module))  # the text is the plugin's own code, imported a moment ago
-
-
 def _call(entry: Entry, factory: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    with blamed(f"{entry} failed while it was built", BrokenPlugin):
+    with plugin_errors(f"{entry} failed while it was built", BrokenPlugin):
         return factory(*args, **kwargs)
 
 

@@ -1,33 +1,37 @@
-"""A model's weights: where they are, how they are read and written, and their checksum.
+"""A model's weights: their place in the store, reading, writing and checksums.
 
-Weights are written as safetensors. They are read from safetensors, or from a file of `torch.save` as far as torch's
-restricted reader goes: nothing that a stranger wrote is ever unpickled.
+Weights are written as safetensors. They are read from safetensors, or from `torch.save` files with torch's restricted
+reader: untrusted objects are never unpickled.
 """
 
 from __future__ import annotations
 
 import hashlib
-import pickle
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stressbench.errors import UserError
-from stressbench.home import home
+from stressbench._util.checkpoints import bare_averages, read, state_dicts
+from stressbench._util.files import replace
+from stressbench._util.home import home
+from stressbench.errors import UserError, did_you_mean
 from stressbench.spec import parse, slug
-from stressbench.store import replace
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-# Keys under which training scripts put the state dict, beside an optimiser's state or an epoch number.
-_WRAPPERS = ("state_dict", "model_state_dict", "model")
-_CONVERT = "if you trust its author, load it yourself and save its state dict with safetensors.torch.save_file"
+# What nn.DataParallel, DistributedDataParallel, torch.compile and FSDP put into a tensor's name.
+_TORCH_WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
+# torch before 0.4.1 did not count batches, and nothing computed from these weights depends on the count.
+_COUNTER = "num_batches_tracked"
+_SHARD = re.compile(r"-\d+-of-\d+\.")
+_NOTHING: Any = None
 _NAMED = 3  # how many offending tensors an error names
 
 
 def stored(dataset_name: str, model_spec: str, seed: int) -> Path:
-    """Where training puts the weights of a model for a dataset and a seed; the file need not exist.
+    """The path of the weights of a model for a dataset and a seed in the store; the file need not exist.
 
     Different names, and specs that differ in more than the order of their options, get different files.
     """
@@ -35,35 +39,50 @@ def stored(dataset_name: str, model_spec: str, seed: int) -> Path:
 
 
 def load(module: nn.Module, path: Path) -> None:
-    """Put the weights in a file into a module, in place, all of them or none.
+    """Load the weights of a file into a module, in place, all of them or none.
 
-    The state dict may lie under one of the usual keys ("state_dict", "model_state_dict", "model") and its names may
-    share the prefix "module." that data-parallel training leaves.
+    `path` may end in `#key`, which names the set of tensors under that key of a checkpoint, or the tensors whose names
+    begin with it. Without, the only set that belongs to the network is taken, under whatever key it lies. Where the
+    names differ from the network's by one prefix throughout, or by what torch's own wrappers add (`module`,
+    `_orig_mod`, …), they are read without; a tensor with several names in the network may have one in the file.
 
-    Raises `UserError` when the file is missing, holds no weights, would have to be unpickled, or when its tensors are
-    not the module's in name and shape, or not finite.
+    Raises `UserError` when the file is missing, holds no weights, would have to be unpickled, or holds several sets of
+    which none is chosen; when its tensors are not the module's in name and shape, or not finite.
     """
-    given = _strip(_unwrap(_read(path), path))
-    _check_fit(module.state_dict(), given, path)
+    file, key = _split(path)
+    wanted = module.state_dict()
+    given = _tied(module, _renamed(wanted, _choose(read(file), key, wanted, file)), file)
     for name, tensor in given.items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise UserError(
-                f"{path} holds weights that are not finite, in '{name}' first: they come from a training "
+                f"{file} holds weights that are not finite, in '{name}' first: they come from a training "
                 "that diverged or a damaged copy; use other weights"
             )
-    module.load_state_dict(given, strict=False)
+    before = {name: tensor.clone() for name, tensor in wanted.items()}
+    # torch, not a comparison of names, says what fits: modules read older versions' names, such as weight_norm's.
+    try:
+        unmatched = module.load_state_dict(given, strict=False)
+        missing = [name for name in unmatched.missing_keys if not name.endswith(_COUNTER)]
+        fault = _misfit(wanted, given, missing, unmatched.unexpected_keys, file)
+    except RuntimeError as error:
+        missing = [name for name in wanted if name not in given and not name.endswith(_COUNTER)]
+        unexpected = [name for name in given if name not in wanted]
+        fault = _misfit(wanted, given, missing, unexpected, file) or f"{file} does not fit the network: {error}"
+    if fault is not None:
+        module.load_state_dict(before, strict=False)
+        raise UserError(" ".join(fault.split()))
 
 
 def save(module: nn.Module, path: Path, metadata: Mapping[str, str]) -> None:
-    """Write a module's state dict and words about it as safetensors, in one step, making folders as needed.
+    """Write a module's state dict and metadata as safetensors, atomically, creating folders as needed.
 
-    Raises `UserError` when the file system refuses.
+    Raises `UserError` if the file cannot be written.
     """
     save_tensors(module.state_dict(), path, metadata)
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
-    """The same for any named tensors."""
+    """Write named tensors as `save` does."""
     from safetensors.torch import save as serialise
 
     # Cloned, because safetensors refuses tensors that share memory, as tied weights do.
@@ -80,7 +99,7 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[st
 
 
 def metadata(path: Path) -> dict[str, str]:
-    """What a safetensors file says of itself; raises `UserError` for one that is not whole."""
+    """The metadata of a safetensors file; raises `UserError` for an incomplete one."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -107,95 +126,177 @@ def checksum(module: nn.Module) -> str:
 # --- reading --------------------------------------------------------------------------------------------------
 
 
-def _require_file(path: Path) -> None:
-    if path.is_dir():
-        raise UserError(f"{path} is a folder: give the weights file itself")
-    if not path.is_file():
-        raise UserError(f"there is no weights file {path}: check the path")
+def _split(path: Path) -> tuple[Path, str | None]:
+    """The file and the key of `file.pt#key`; an existing file with `#` in its name has precedence."""
+    name, mark, key = path.name.partition("#")
+    if not mark or path.exists():
+        return path, None
+    return path.with_name(name), key
 
 
-def _read(path: Path) -> Any:
-    """What a file holds, told by its first bytes, since a name promises nothing."""
-    _require_file(path)
-    try:
-        with path.open("rb") as file:
-            start = file.read(16)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}; check its permissions") from error
-    if start[8:9] == b"{":
-        return _read_safetensors(path)
-    if start[:4] == b"PK\x03\x04" or start[:1] == b"\x80":
-        return _read_torch(path)
-    what = "a web page (the download went wrong)" if start.lstrip()[:1] == b"<" else "neither safetensors nor torch's"
-    raise UserError(f"{path} is not a weights file, but {what}: give a .safetensors file, or one of torch.save")
-
-
-def _read_safetensors(path: Path) -> Any:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise UserError(f"{path} is not a whole safetensors file ({error}); get it again") from error
-
-
-def _read_torch(path: Path) -> Any:
-    import torch
-
-    try:
-        return torch.load(path, weights_only=True, map_location="cpu")
-    except pickle.UnpicklingError as error:
+def _choose(content: object, key: str | None, wanted: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The set of tensors in a file that belongs to this network, or that `key` names."""
+    sets = state_dicts(content)
+    if key is not None:
+        return _keyed(sets, key, path)
+    if not sets:
+        raise UserError(f"{path} holds no state dict, but {_described(content)}: save the model's state_dict()")
+    names = {_unwrapped(name) for name in wanted}
+    related = [one for one in sets if names & {_unwrapped(name) for name in sets[one]} or _prefixes(wanted, sets[one])]
+    several = [*related, *(bare_averages(content) if related else ())]
+    if len(several) > 1 or (not related and len(sets) > 1):
+        listed = several or list(sets)
         raise UserError(
-            f"{path} is damaged or holds more than tensors, and to read more would be to unpickle it, that is to run "
-            f"code of whoever wrote it, so it is refused: {_CONVERT}"
-        ) from error
-    except Exception as error:  # a damaged file can trip the reader anywhere
-        raise UserError(f"{path} is not a whole file of torch.save ({type(error).__name__}): get it again") from error
+            f"{path} holds {len(listed)} sets of weights, under {', '.join(listed)}: choose one, for example "
+            f"{path}#{listed[-1] if listed[-1] in sets else listed[0]}"
+        )
+    (only,) = related or sets
+    return _keyed(sets, only, path)
 
 
-def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
-    import torch
+def _keyed(sets: Mapping[str, dict[str, Tensor]], key: str, path: Path) -> dict[str, Tensor]:
+    """The set under a key, or the tensors of any one set whose names begin with the key and a dot."""
+    if key in sets:
+        return sets[key]
+    start = f"{key}."
+    parts = [
+        {name.removeprefix(start): t for name, t in one.items() if name.startswith(start)} for one in sets.values()
+    ]
+    parts = [part for part in parts if part]
+    if len(parts) != 1:
+        raise UserError(
+            f"{path} holds {'several sets' if parts else 'no weights'} under '{key}': "
+            f"{did_you_mean(key, sets)}it has {', '.join(name or 'one set without a key' for name in sets) or 'none'}"
+        )
+    return parts[0]
 
-    for key in _WRAPPERS:
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-            break
-    if not isinstance(content, Mapping) or not content:
-        raise UserError(f"{path} holds no state dict, but {type(content).__name__}: save the model's state_dict()")
-    for name, value in content.items():
-        if not isinstance(name, str) or not isinstance(value, torch.Tensor):
-            raise UserError(
-                f"{path} holds no state dict: '{name}' is {type(value).__name__}, not a tensor; "
-                "save the model's state_dict()"
-            )
-    return dict(content)
+
+def _described(content: object) -> str:
+    if isinstance(content, Mapping) and content:
+        return f"a dictionary of {', '.join(f'{k} ({type(v).__name__})' for k, v in list(content.items())[:_NAMED])}"
+    return type(content).__name__
 
 
-def _strip(given: dict[str, Tensor]) -> dict[str, Tensor]:
-    prefix = "module."
-    if all(name.startswith(prefix) for name in given):
-        return {name.removeprefix(prefix): tensor for name, tensor in given.items()}
+# --- names ----------------------------------------------------------------------------------------------------
+
+
+def _unwrapped(name: str) -> str:
+    """A tensor's name without what torch's own wrappers add to it, at the front or between."""
+    return ".".join(part for part in name.split(".") if part not in _TORCH_WRAPPERS)
+
+
+def _prefixes(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
+    """Prefixes under which the given tensors contain all that the network needs."""
+    needed = [name for name in wanted if not name.endswith(_COUNTER)]
+    if not needed:
+        return []
+    last = needed[0]
+    starts = [name.removesuffix(last) for name in given if name.endswith(f".{last}")]
+    return [start for start in starts if all(start + name in given for name in needed)]
+
+
+def _renamed(wanted: Mapping[str, Tensor], given: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The given tensors under the network's names, where one reading of the whole file gives just these; else as is."""
+    if wanted.keys() <= given.keys():
+        return given
+    plain = {_unwrapped(name): name for name in wanted}
+    # The counter that torch.optim.swa_utils.AveragedModel adds beside its `module`.
+    given = {n: t for n, t in given.items() if n != "n_averaged" or n in wanted or not _all_under("module.", given)}
+    here = {_unwrapped(name): tensor for name, tensor in given.items()}
+    if len(plain) < len(wanted) or len(here) < len(given):
+        return given
+    if here.keys() <= plain.keys() and _covers(here, plain):
+        return {plain[name]: tensor for name, tensor in here.items()}
+    for start in _prefixes(dict.fromkeys(plain, _NOTHING), here):
+        stripped = {name.removeprefix(start): tensor for name, tensor in here.items()}
+        if stripped.keys() <= plain.keys():
+            return {plain[name]: tensor for name, tensor in stripped.items()}
     return given
 
 
-def _check_fit(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor], path: Path) -> None:
-    # torch before 0.4.1 did not count batches, and nothing computed from these weights depends on the count.
-    missing = [name for name in wanted if name not in given and not name.endswith("num_batches_tracked")]
-    unexpected = [name for name in given if name not in wanted]
+def _all_under(prefix: str, given: Mapping[str, Tensor]) -> bool:
+    return all(name.startswith(prefix) for name in given if name != "n_averaged")
+
+
+def _covers(here: Mapping[str, object], wanted: Mapping[str, object]) -> bool:
+    return all(name in here or name.endswith(_COUNTER) for name in wanted)
+
+
+def _tied(module: nn.Module, given: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The given tensors, and for each that a file has under another name of the same tensor, that one."""
+    import torch
+
+    names: dict[int, list[str]] = {}
+    for name, tensor in [
+        *module.named_parameters(remove_duplicate=False),
+        *module.named_buffers(remove_duplicate=False),
+    ]:
+        names.setdefault(id(tensor), []).append(name)
+    filled = dict(given)
+    for same in names.values():
+        there = [name for name in same if name in given]
+        for name in there[1:]:
+            if not torch.equal(given[name], given[there[0]]):
+                raise UserError(
+                    f"the network uses one tensor as {there[0]} and {name}, but {path} holds two different ones: "
+                    "build the network that these weights are of"
+                )
+        filled |= {name: given[there[0]] for name in same if there}
+    return filled
+
+
+# --- what does not fit ----------------------------------------------------------------------------------------
+
+
+def _misfit(
+    wanted: Mapping[str, Tensor],
+    given: Mapping[str, Tensor],
+    missing: Sequence[str],
+    unexpected: Sequence[str],
+    path: Path,
+) -> str | None:
+    """The mismatch and how to fix it; None if all tensors fit."""
     shapes = [
         f"{name} {tuple(given[name].shape)} for {tuple(wanted[name].shape)}"
         for name in wanted
         if name in given and given[name].shape != wanted[name].shape
     ]
     faults = [("missing", missing), ("unexpected", unexpected), ("of another shape", shapes)]
-    if any(names for _, names in faults):
-        told = "; ".join(
-            f"{len(names)} {what} ({', '.join(names[:_NAMED])}{', …' if len(names) > _NAMED else ''})"
-            for what, names in faults
-            if names
+    if not any(names for _, names in faults):
+        return None
+    differences = "; ".join(
+        f"{len(names)} {what} ({', '.join(names[:_NAMED])}{', …' if len(names) > _NAMED else ''})"
+        for what, names in faults
+        if names
+    )
+    cure = _cure(wanted, given, missing, unexpected, bool(shapes), path)
+    return f"the weights in {path} do not fit the network: of {len(wanted)} tensors, {differences}; {cure}"
+
+
+def _cure(
+    wanted: Mapping[str, Tensor],
+    given: Mapping[str, Tensor],
+    missing: Sequence[str],
+    unexpected: Sequence[str],
+    shapes: bool,
+    path: Path,
+) -> str:
+    if missing and (starts := _prefixes(wanted, given)):
+        chosen = " or ".join(f"{path}#{start.removesuffix('.')}" for start in starts)
+        return (
+            f"the network's are there under the prefix {' and '.join(starts)} beside others: choose them with {chosen}"
         )
-        raise UserError(
-            f"the weights in {path} are of another architecture or number of classes: of {len(wanted)} "
-            f"tensors, {told}; name the model and the dataset that they were trained for"
+    if missing and _SHARD.search(path.name):
+        return "this is one of several files that the weights are split over: merge them into one"
+    if missing and not unexpected and not shapes:
+        return "the file holds a part of the network: save the whole model's state_dict()"
+    if unexpected and not missing and not shapes:
+        return (
+            "the file has all that the network needs: remove the others from its state dict, "
+            "or build the network that they belong to"
         )
+    if shapes and not missing and not unexpected:
+        return (
+            "they are of another number of classes or another width: name the model and dataset they were trained for"
+        )
+    return "they are of another architecture: name the model that they were trained for"

@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from stressbench.errors import UserError
-from stressbench.registry import describe
+from stressbench.errors import UserError, describe
 
 WEIGHTS = "model.safetensors"
 _PICKLED = ("pytorch_model.bin", "open_clip_pytorch_model.bin", "pytorch_model.pth")
@@ -25,7 +24,7 @@ def fetch(repository: str, filename: str, revision: str | None = None) -> Path:
     try:
         return Path(hf_hub_download(repository, filename, revision=revision))
     except errors.HFValidationError as error:
-        raise UserError(f"'{repository}' is no repository's name: write OWNER/REPO") from error
+        raise UserError(f"'{repository}' is not a repository name: write OWNER/REPO") from error
     except errors.GatedRepoError as error:
         raise UserError(
             f"{repository} is open only to those who accepted its terms: accept them on the hub, then `hf auth login`"

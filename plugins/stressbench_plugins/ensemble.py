@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from stressbench import randomness, registry
-from stressbench.contracts import Dataset, Finite, Part, Wrapper
+from stressbench.contracts import Dataset, Part, Wrapper, traits
 from stressbench.errors import UserError
-from stressbench.predict import sample
 from stressbench.registry import ModelName
+from stressbench.sampling import sample
 from stressbench.spec import parse, split
 
 SIZE = 5  # of a deep ensemble, unless it is given
@@ -36,13 +36,14 @@ class Ensemble(nn.Module):
         super().__init__()
         self._parts = tuple((part.spec, part.seed) for part in parts)
         self.members = nn.ModuleList(part.module for part in parts)
-        limits = [most_draws(member) for member in self.members]
-        wanted = max(int(getattr(member, "default_draws", 1)) for member in self.members)
-        self.most_draws: int | None = None
+        own = [traits(member) for member in self.members]
+        limits = [of_member.max_draws for of_member in own]
+        wanted = max(of_member.default_draws for of_member in own)
+        self.max_draws: int | None = None
         if None in limits:
             self.default_draws = len(parts) * math.ceil(wanted / len(parts))
         else:
-            self.default_draws = self.most_draws = len(parts) * max(limit or 1 for limit in limits)
+            self.default_draws = self.max_draws = len(parts) * max(limit or 1 for limit in limits)
 
     def parts(self) -> list[Part]:
         return [Part(spec, seed, member) for (spec, seed), member in zip(self._parts, self.members, strict=True)]
@@ -81,13 +82,6 @@ def joined(parts: Sequence[Part]) -> Ensemble:
     return (WrappedEnsemble if all(isinstance(part.module, Wrapper) for part in parts) else Ensemble)(parts)
 
 
-def most_draws(module: nn.Module) -> int | None:
-    """How many different draws any module has; None for no end."""
-    if not getattr(module, "stochastic", False):
-        return 1
-    return module.most_draws if isinstance(module, Finite) else None
-
-
 def ensemble(dataset: Dataset, argument: ModelName, size: int | None = None) -> nn.Module:
     """One name: seeds 0 … size − 1, five of them by default. Several, joined by +: so many seeds of each, 1 by default.
 
@@ -99,7 +93,7 @@ def ensemble(dataset: Dataset, argument: ModelName, size: int | None = None) -> 
         raise UserError(f"ensemble:{argument} names a model twice: name it once and give size=2 for two seeds of each")
     size = (SIZE if len(names) == 1 else 1) if size is None else size
     if size < 1:
-        raise UserError(f"size={size} is no number of members: give 1 or more")
+        raise UserError(f"invalid size={size}: expected 1 or more")
     members = [Part(name, seed, registry.model(name, dataset)) for seed in range(size) for name in names]
     for member in members:
         if isinstance(member.module, Ensemble):

@@ -78,8 +78,8 @@ def hub(dataset: Dataset, argument: str, revision: str | None = None) -> nn.Modu
         },
     )
     weights.load(module, file)
-    origin = f"timm {library.__version__}, {argument} at {commit}"
-    return prepared(module, steps(library, module), origin, untrained=False)
+    source = f"timm {library.__version__}, {argument} at {commit}"
+    return prepared(module, steps(library, module), source, untrained=False)
 
 
 def _read(path: Path, repository: str) -> _Configuration:
@@ -109,12 +109,12 @@ def _plain(library: Any, given: dict[str, Any], repository: str) -> dict[str, An
     for name, value in given.items():
         if name in reserved:
             raise UserError(
-                f"config.json of {repository} sets '{name}' in model_args, which is no parameter of a network but says "
-                "how it is loaded, so it is refused: choose another repository"
+                f"config.json of {repository} sets '{name}' in model_args, which does not build a network but "
+                "says how it is loaded, so it is refused: choose another repository"
             )
         if not _is_plain(value):
             raise UserError(
-                f"config.json of {repository} gives '{name}' in model_args what is no number, word, or list of them: "
+                f"config.json of {repository} sets '{name}' in model_args to what is not a number, word or list: "
                 "choose another repository"
             )
     return given

@@ -31,7 +31,7 @@ class Prob(nn.Module):
     def __init__(self, temperature: float = TEMPERATURE) -> None:
         super().__init__()
         if not 0 < temperature < float("inf"):
-            raise UserError(f"temperature={temperature} is not a bound for activations; give a number above 0, say 10")
+            raise UserError(f"invalid temperature={temperature}: expected a number above 0, for example 10")
         self.temperature = temperature
 
     def forward(self, x: Tensor) -> Tensor:
@@ -61,7 +61,7 @@ class Blur(nn.Module):
     def __init__(self, length: int = 2, stride: int = 1, reflect: bool = False) -> None:
         super().__init__()
         if length not in FILTERS:
-            raise UserError(f"kernel={length} is not a size of blur; give one of {', '.join(map(str, FILTERS))}")
+            raise UserError(f"invalid kernel={length}: expected one of {', '.join(map(str, FILTERS))}")
         self.length, self.stride, self.mode = length, stride, "reflect" if reflect else "constant"
         line = torch.tensor(FILTERS[length], dtype=torch.get_default_dtype())
         kernel = torch.outer(line, line)
@@ -108,7 +108,7 @@ class MCDropout(nn.Module):
     def __init__(self, rate: float) -> None:
         super().__init__()
         if not 0 <= rate < 1:
-            raise UserError(f"rate={rate} is not a dropout rate; give a number from 0 to below 1, say 0.1")
+            raise UserError(f"invalid rate={rate}: expected a number from 0 to below 1, for example 0.1")
         self.rate = rate
 
     def forward(self, x: Tensor) -> Tensor:

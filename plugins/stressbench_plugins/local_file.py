@@ -16,8 +16,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from stressbench.errors import UserError, did_you_mean
-from stressbench.registry import Entry, describe
+from stressbench.errors import UserError, describe, did_you_mean
+from stressbench.isolation import importing
+from stressbench.registry import Entry
 
 _DIGITS = 12  # of the SHA-256 digest
 
@@ -92,8 +93,10 @@ def _imported(content: Content) -> ModuleType:
     module.__file__ = str(content.path)
     sys.modules[module.__name__] = module  # where dataclasses and annotations look for what they name
     try:
-        exec(compile(content.source, content.path, "exec"), vars(module))  # the user's own code, which they named
+        with importing():
+            # The user's own code, which they named.
+            exec(compile(content.source, content.path, "exec"), vars(module))
     except Exception as error:
         del sys.modules[module.__name__]
-        raise UserError(f"{content.path} cannot be imported: {describe(error)}. Mend it") from error
+        raise UserError(f"{content.path} cannot be imported: {describe(error)}. Fix it") from error
     return module

@@ -39,10 +39,10 @@ class Preprocessing:
         return images
 
 
-def prepared(module: nn.Module, steps: Sequence[Any], origin: str, untrained: bool) -> nn.Module:
+def prepared(module: nn.Module, steps: Sequence[Any], source: str, untrained: bool) -> nn.Module:
     """The module, which now takes images in [0, 1] of any size, with what the harness wants to know of it."""
     module.register_forward_pre_hook(Preprocessing(steps))
-    module.origin = origin  # type: ignore[assignment]
+    module.source = source  # type: ignore[assignment]
     module.untrained = untrained  # type: ignore[assignment]
     return module
 
@@ -60,7 +60,7 @@ def optional(module: str, model: str, extra: str) -> Any:
 def check_size(size: int | None) -> None:
     """Raises `UserError` for an input size that is none."""
     if size is not None and size < 1:
-        raise UserError(f"size={size} is no input size: give 1 or more pixels")
+        raise UserError(f"invalid size={size}: expected 1 or more pixels")
 
 
 def check_classes(model: str, classes: int, dataset: Dataset, instead: str) -> None:

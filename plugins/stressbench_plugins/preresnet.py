@@ -1,10 +1,9 @@
 """Pre-activation ResNet (He et al., 2016, "Identity mappings in deep residual networks"), after `resnet.ResNet`.
 
 In a block, batch normalisation and ReLU come before each convolution, not after it, and the sum leaves as it is. A
-shortcut with a convolution starts after the block's first ReLU. As in the reference implementation of spatial
-smoothing, the stem ends with batch normalisation and ReLU and such a shortcut with batch normalisation, both as in
-ResNet. One batch normalisation and ReLU come before the head. So there are 128 parameters more than in the ResNet of
-that depth. Three Smooth layers, after stages 1 to 3, are the default. Otherwise all that `resnet` says holds here too.
+shortcut with a convolution starts after the block's first ReLU. The stem and such a shortcut are the convolution
+alone, as in the reference implementation of spatial smoothing. One batch normalisation and ReLU come before the head.
+Three Smooth layers, after stages 1 to 3, are the default. Otherwise all that `resnet` says holds here too.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 from torchvision.models import resnet
 
 from stressbench.contracts import Dataset
-from stressbench_plugins.resnet import ResNet
+from stressbench_plugins.resnet import ResNet, shortened
 from stressbench_plugins.variants import Model, Variant, variants
 
 
@@ -33,9 +32,10 @@ class PreBasicBlock(resnet.BasicBlock):  # type: ignore[misc]  # torchvision is 
 
     def forward(self, x: Tensor) -> Tensor:
         first = self.relu(self.bn1(x))
+        shortcut = shortened(self, x, first)
         y = self.relu(self.bn2(self.conv1(first)))
-        y = self.conv2(self.dropout(self.pool(y)))
-        return _joined(self, x, first, y)
+        out: Tensor = self.conv2(self.dropout(self.pool(y))) + shortcut
+        return out
 
 
 class PreBottleneck(resnet.Bottleneck):  # type: ignore[misc]  # torchvision is not typed
@@ -51,10 +51,11 @@ class PreBottleneck(resnet.Bottleneck):  # type: ignore[misc]  # torchvision is 
 
     def forward(self, x: Tensor) -> Tensor:
         first = self.relu(self.bn1(x))
+        shortcut = shortened(self, x, first)
         y = self.relu(self.bn2(self.conv1(first)))
         y = self.relu(self.bn3(self.conv2(y)))
-        y = self.conv3(self.dropout(self.pool(y)))
-        return _joined(self, x, first, y)
+        out: Tensor = self.conv3(self.dropout(self.pool(y))) + shortcut
+        return out
 
 
 class PreResNet(ResNet):
@@ -68,13 +69,11 @@ class PreResNet(ResNet):
         depths: Sequence[int],
     ) -> None:
         super().__init__(dataset, variant, block, depths)
+        self.bn1, self.relu = nn.Identity(), nn.Identity()  # the first block begins with its own
+        for member in self.modules():
+            if isinstance(member, block) and member.downsample is not None:
+                member.downsample = member.downsample[:1]
         self.norm = nn.Sequential(nn.BatchNorm2d(512 * block.expansion), nn.ReLU(inplace=True))
-
-
-def _joined(block: PreBasicBlock | PreBottleneck, x: Tensor, first: Tensor, y: Tensor) -> Tensor:
-    """A block's output from its input x, that after the first activation, and its last convolution's map y."""
-    out: Tensor = y + (x if block.downsample is None else block.downsample(block.pool(first)))
-    return out
 
 
 def _models(

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 from torch import Tensor, nn
 from torchvision.models import resnet
@@ -36,9 +37,11 @@ class BasicBlock(resnet.BasicBlock):  # type: ignore[misc]  # torchvision is not
     dropout: nn.Module
 
     def forward(self, x: Tensor) -> Tensor:
+        shortcut = shortened(self, x, x)
         y = self.relu(self.bn1(self.conv1(x)))
         y = self.bn2(self.conv2(self.dropout(self.pool(y))))
-        return _joined(self, x, y)
+        out: Tensor = self.relu(y + shortcut)
+        return out
 
 
 class Bottleneck(resnet.Bottleneck):  # type: ignore[misc]  # torchvision is not typed
@@ -48,10 +51,12 @@ class Bottleneck(resnet.Bottleneck):  # type: ignore[misc]  # torchvision is not
     dropout: nn.Module
 
     def forward(self, x: Tensor) -> Tensor:
+        shortcut = shortened(self, x, x)
         y = self.relu(self.bn1(self.conv1(x)))
         y = self.relu(self.bn2(self.conv2(y)))
         y = self.bn3(self.conv3(self.dropout(self.pool(y))))
-        return _joined(self, x, y)
+        out: Tensor = self.relu(y + shortcut)
+        return out
 
 
 class ResNet(resnet.ResNet):  # type: ignore[misc]  # torchvision is not typed
@@ -111,11 +116,12 @@ def _without_stride(block: nn.Module) -> Blur:
     return _blurpool()
 
 
-def _joined(block: BasicBlock | Bottleneck, x: Tensor, y: Tensor) -> Tensor:
-    """A block's output from its input x and its last convolution's normalised map y."""
-    shortcut = x if block.downsample is None else block.downsample(block.pool(x))
-    out: Tensor = block.relu(y + shortcut)
-    return out
+def shortened(block: Any, x: Tensor, start: Tensor) -> Tensor:
+    """What a block's shortcut adds: its input x, or what its downsampling makes of `start`.
+
+    Computed before the block's other layers: `stressbench.locations` takes a map that is large again for a new stage.
+    """
+    return x if block.downsample is None else block.downsample(block.pool(start))
 
 
 def _models(

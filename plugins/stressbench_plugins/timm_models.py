@@ -28,10 +28,10 @@ def timm(dataset: Dataset, argument: str, pretrained: bool = True, size: int | N
     known = _configuration(library, argument)
     # Networks with a fixed grid of positions, as vision transformers have, are built for a size.
     built: dict[str, Any] = {"img_size": size} if size is not None and known.fixed_input_size else {}
-    origin = f"timm {library.__version__}"
+    source = f"timm {library.__version__}"
     if not pretrained:
         module = library.create_model(argument, num_classes=dataset.classes, **built)
-        return prepared(module, steps(library, module, size), origin, untrained=True)
+        return prepared(module, steps(library, module, size), source, untrained=True)
     check_classes(spec, known.num_classes, dataset, untrained_instead(f"{spec},pretrained=false"))
     filename = known.hf_hub_filename or WEIGHTS
     if not known.hf_hub_id or not filename.endswith(".safetensors"):
@@ -47,8 +47,8 @@ def timm(dataset: Dataset, argument: str, pretrained: bool = True, size: int | N
     )
     if not all(tensor.isfinite().all() for tensor in module.state_dict().values()):
         raise UserError(f"{path} holds weights that are not finite: remove it, and it is fetched again")
-    origin = f"{origin}, {repository} at {path.parent.name}"
-    return prepared(module, steps(library, module, size), origin, untrained=False)
+    source = f"{source}, {repository} at {path.parent.name}"
+    return prepared(module, steps(library, module, size), source, untrained=False)
 
 
 def steps(library: Any, module: nn.Module, size: int | None = None) -> list[Any]:

@@ -19,17 +19,15 @@ import torch
 from torch import Tensor, nn
 
 from stressbench import passes, randomness, registry
-from stressbench.contracts import Dataset, Part
+from stressbench.contracts import Classification, Dataset, Part, traits
 from stressbench.errors import UserError
 from stressbench.locations import locate
 from stressbench.passes import Place
 from stressbench.registry import ModelName
 from stressbench.spec import Spec, parse
-from stressbench_plugins.ensemble import Ensemble, most_draws
+from stressbench_plugins.ensemble import Ensemble
 
 DRAWS = 8  # the paper has 8 and 32 samples
-
-Transform = Callable[[Tensor], Tensor]
 
 
 class Wrapper(nn.Module):
@@ -53,21 +51,22 @@ class Wrapper(nn.Module):
 class InferTransform(Wrapper):
     """Draw s is a pass of the network on the s-th of T transformed images; the network stays a black box.
 
+    Where it returns maps, the transform is undone on them, so that their pixels are the untransformed image's.
     Of a stochastic network it is the network's draw s div T, on the image transformed by s mod T.
     """
 
-    def __init__(self, model: nn.Module, spec: str, transforms: Sequence[Transform]) -> None:
+    def __init__(self, model: nn.Module, spec: str, transforms: Sequence[Turn]) -> None:
         super().__init__(model, spec)
         self._transforms = tuple(transforms)
         self.default_draws = len(self._transforms)
-        inner = most_draws(model)
-        self.most_draws = None if inner is None else inner * len(self._transforms)
+        inner = traits(model).max_draws
+        self.max_draws = None if inner is None else inner * len(self._transforms)
 
     def forward(self, images: Tensor) -> Tensor:
         turn, which = divmod(randomness.draw_index(), len(self._transforms))
         with randomness.redraw(turn, part=which):
-            logits: Tensor = self.model(self._transforms[which](images))
-        return logits
+            output: Tensor = self.model(self._transforms[which](images))
+        return self._transforms[which].undone(output) if output.ndim == images.ndim else output
 
 
 class Disturbed(Wrapper):
@@ -83,7 +82,7 @@ class Disturbed(Wrapper):
         return passes.changed(self.model, images, self._place, self._noise)
 
     def draws(self, images: Tensor, n: int) -> Tensor:
-        if not getattr(self.model, "stochastic", False):
+        if not traits(self.model).stochastic:
             return passes.changed(self.model, images, self._place, self._noise, n)
         draws = []
         for index in range(n):
@@ -97,7 +96,7 @@ class Noise:
 
     def __init__(self, sigma: float) -> None:
         if not 0 <= sigma < math.inf:
-            raise UserError(f"sigma={sigma} is not a standard deviation: give 0 or more, say 0.05")
+            raise UserError(f"invalid sigma={sigma}: expected 0 or more, for example 0.05")
         self.sigma = sigma
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -109,7 +108,7 @@ class Dropout:
 
     def __init__(self, rate: float) -> None:
         if not 0 <= rate < 1:
-            raise UserError(f"rate={rate} is not a dropout rate: give a number from 0 to below 1, say 0.1")
+            raise UserError(f"invalid rate={rate}: expected a number from 0 to below 1, for example 0.1")
         self.rate = rate
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -128,6 +127,11 @@ class Turn:
     def __call__(self, images: Tensor) -> Tensor:
         return torch.rot90(images.flip(-1) if self.mirror else images, self.quarters, (-2, -1))
 
+    def undone(self, maps: Tensor) -> Tensor:
+        """Maps (N, C, H, W) of turned images, turned back."""
+        turned = torch.rot90(maps, -self.quarters, (-2, -1))
+        return turned.flip(-1) if self.mirror else turned
+
 
 TRANSFORMS: dict[str, tuple[Turn, ...]] = {
     "flip": (Turn(0), Turn(0, mirror=True)),
@@ -144,13 +148,14 @@ def infer_transform(
 ) -> nn.Module:
     """`flip`: the image and its mirror image, 2 passes; `rotate`: 4 quarter turns; `dihedral`: both, 8.
 
-    For images with a meaningful up only the flip is tolerable. Raises `UserError` for turns of oblong images.
+    For images with a meaningful up only the flip is tolerable. Raises `UserError` for turns of oblong images where
+    these are classified: a network that returns maps takes images of any size.
     """
     height, width = dataset.image_size
-    if transforms != "flip" and height != width:
+    if transforms != "flip" and height != width and isinstance(dataset.task, Classification):
         raise UserError(f"transforms={transforms} turns images of {height}×{width} pixels on their side: use flip")
     chosen = TRANSFORMS[transforms]
-    return _wrap(
+    return wrap(
         dataset,
         Spec("infer-transform", argument, {"transforms": transforms}),
         lambda m, s: InferTransform(m, s, chosen),
@@ -172,10 +177,10 @@ def infer_dropout(dataset: Dataset, argument: ModelName, rate: float = 0.1, loca
 
 
 def _disturb(dataset: Dataset, spec: Spec, location: str, noise: Callable[[Tensor], Tensor]) -> nn.Module:
-    return _wrap(dataset, spec, lambda m, s: Disturbed(m, s, locate(m, dataset.image_size, location), noise))
+    return wrap(dataset, spec, lambda m, s: Disturbed(m, s, locate(m, dataset.image_size, location), noise))
 
 
-def _wrap(dataset: Dataset, spec: Spec, wrapper: Callable[[nn.Module, str], Wrapper]) -> nn.Module:
+def wrap(dataset: Dataset, spec: Spec, wrapper: Callable[[nn.Module, str], Wrapper]) -> nn.Module:
     """The wrapped model that the spec's argument names, or the ensemble of its wrapped members."""
     assert spec.argument is not None, "the registry sees to it"
     inner = str(parse(spec.argument))

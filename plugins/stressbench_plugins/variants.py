@@ -46,9 +46,11 @@ class Variant:
     rate: float | None = None  # of MC dropout; None leaves it out
     activation: Literal["relu", "relu6"] = "relu"
     downsample: Literal["stride", "blurpool"] = "stride"
+    normalisation: Literal["dataset", "imagenet"] = "dataset"  # whose mean and std the input is normalised with
     prob: ProbName = "tanh"
     temperature: float | None = None  # τ; None for what `prob` has by default
     kernel: int = 2
+    width: int = 64  # channels of the first stage
 
     @property
     def stochastic(self) -> bool:
@@ -75,18 +77,19 @@ def variants(
     build: Callable[[Dataset, Variant], nn.Module],
     default_rate: Callable[[Dataset], float] = usual_rate,
     *,
-    head: HeadName,
+    head: HeadName | None,
     stages: str,
     options: tuple[str, ...] = (),
 ) -> tuple[Model, Model, Model, Model]:
     """The plain, smooth, MC dropout, and smooth MC dropout models of an architecture, as entry points want them.
 
     `build` makes the module for a dataset. `default_rate`, `head` and `stages` are what its models have when the user
-    chooses nothing else; `options` names the fields of `Variant` that are options of this architecture's four models
-    beside `head` and `activation`. Their signatures say which options a model has, each with its type and default.
+    chooses nothing else, `head` None where there is no choice; `options` names the fields of `Variant` that are options
+    of this architecture's four models beside `head` and `activation`. Their signatures say which options a model has,
+    each with its type and default.
     """
-    common = ("head", "activation", *options)
-    defaults = Variant(head, stages)
+    common = (*(("head",) if head else ()), "activation", *options)
+    defaults = Variant(head or "gap", stages)
 
     def model(*names: str) -> Model:
         smooth, dropout = "stages" in names, "rate" in names
@@ -131,6 +134,8 @@ def _check(variant: Variant, stages: int) -> None:
         value, allowed = getattr(variant, name), typing.get_args(hint)
         if typing.get_origin(hint) is Literal and value not in allowed:
             raise UserError(f"{name}={value} is not one of {', '.join(allowed)}")
+    if variant.width < 1:
+        raise UserError(f"invalid width={variant.width}: expected 1 or more channels")
     if not re.fullmatch(f"[0-9]{{{stages}}}", variant.stages or ""):
         raise UserError(
             f"stages={variant.stages} does not fit: give {stages} digits, how many Smooth follow each stage, "

@@ -20,8 +20,8 @@ import torch.nn.functional as F
 from sklearn.datasets import load_digits
 from torch import Tensor
 
+from stressbench.execution.environment import cpu_name
 from stressbench.randomness import image_keys
-from stressbench.record import cpu_name
 from stressbench_suites.corruption.engine import CORRUPTIONS, ENGINE_VERSION, corrupt
 
 # Images a second of the published per-image code on one CPU core, as the protocol's notes quote it.

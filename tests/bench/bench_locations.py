@@ -15,8 +15,8 @@ import torch
 from tabulate import tabulate
 
 from stressbench import locations, metrics, randomness, registry
-from stressbench.datasets.resident import Resident
-from stressbench.predict import Predictor
+from stressbench.datasets.cache import ImageCache
+from stressbench.execution.predict import Predictor
 from stressbench_plugins.training_free import Disturbed, Dropout
 
 ROOT = Path(__file__).parents[2]
@@ -40,7 +40,7 @@ def main() -> None:
         return
 
     net, data = trained(SHARED, options.device)
-    images = Resident(data, options.images, torch.device(options.device))
+    images = ImageCache(data, options.images, torch.device(options.device))
     entry = registry.find("models", "infer-dropout")
 
     def measure(model: torch.nn.Module, draws: int) -> tuple[float, float]:

@@ -24,8 +24,9 @@ from bench_corruptions import digits
 from torch import Tensor, nn
 
 from stressbench.contracts import Batch
+from stressbench.execution.environment import cpu_name
 from stressbench.randomness import image_keys
-from stressbench.record import cpu_name
+from stressbench.sampling import Unjudged
 from stressbench_suites.perturbation.engine import ENGINE_VERSION, FRAMES, PERTURBATIONS, perturb
 from stressbench_suites.perturbation.suite import PerturbationSuite
 
@@ -56,7 +57,7 @@ def whole_type(count: int, device: str) -> float:
     with torch.inference_mode():
         for indices in torch.arange(count, device=device).split(BATCH):
             batch = Batch(images[indices], labels[indices], indices, image_keys(0, indices))
-            frames = suite.present(condition, batch, model).images
+            frames = suite.stress(condition, batch, Unjudged(model)).images
             log_probs = model(frames.flatten(0, 1)).log_softmax(-1).view(1, len(indices), -1, 10)
             columns = suite.observe(condition, batch, log_probs)
             table.append({name: column.cpu() for name, column in columns.items()})

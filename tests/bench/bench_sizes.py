@@ -15,10 +15,11 @@ from pathlib import Path
 import torch
 
 from stressbench import registry, weights
-from stressbench.plan import Words
+from stressbench._util.terminal import Screen
+from stressbench.execution.request import RunRequest
+from stressbench.execution.session import Finished, run
 from stressbench.record import Record
-from stressbench.session import Finished, run
-from stressbench.terminal import Screen
+from stressbench.training.provide import provider
 
 MODEL = "resnet18-mcdo"
 
@@ -31,8 +32,8 @@ class Quiet(Screen):
 def measure(out: Path, images: int, sizes: tuple[int, ...], draws: int | None) -> tuple[Record, float]:
     """A run's record, and its seconds without the imports and the model's making."""
     options = {"corruptions": "fog", "severities": "3"}
-    words = Words(["corruption"], [MODEL], "digits", suite_options=options, limit=images, sizes=sizes, draws=draws)
-    (outcome,) = run(words, out, fresh=False, screen=Quiet())
+    words = RunRequest(["corruption"], [MODEL], "digits", suite_options=options, limit=images, sizes=sizes, draws=draws)
+    (outcome,) = run(words, out, fresh=False, screen=Quiet(), provider=provider)
     if not isinstance(outcome, Finished):
         raise outcome.error
     return outcome.record, outcome.record.timing.seconds

@@ -13,10 +13,10 @@ from dataclasses import replace
 
 import torch
 
-from stressbench import plan, registry, training
-from stressbench.contracts import Dataset
-from stressbench.datasets.digits import InMemory
-from stressbench.training.recipes import FAST
+from stressbench import registry, training
+from stressbench.contracts import Classification, Dataset, InMemory
+from stressbench.execution.device import device_name, pick_device
+from stressbench_plugins.recipes import FAST
 
 GOAL = 25_000
 
@@ -29,17 +29,17 @@ def main() -> None:
     parser.add_argument("--device")
     options = parser.parse_args()
 
-    device = plan.pick_device(options.device)
+    device = pick_device(options.device)
     n = options.images or (50_000 if device.type == "cuda" else 512)
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(256, (n, 3, 32, 32), dtype=torch.uint8, generator=generator)
     labels = torch.randint(10, (n,), generator=generator)
-    data = Dataset("random", "train", InMemory(images), labels, 10, (32, 32))
+    data = Dataset("random", "train", Classification(10), InMemory(images), InMemory(labels), (32, 32))
     module = training.fresh(lambda: registry.model(options.model, data), 0)
     recipe = replace(FAST.with_epochs(options.epochs), learning_rate=0.001)  # random labels: only the time counts
     epochs = training.train(module, data, recipe, 0, device, lambda *_: None)
     speeds = [epoch.images_per_second for epoch in epochs]
-    print(f"torch {torch.__version__}, {plan.device_name(device)}, {torch.get_num_threads()} threads")
+    print(f"torch {torch.__version__}, {device_name(device)}, {torch.get_num_threads()} threads")
     print(f"{options.model}, {n:,} images of 32×32 an epoch, batches of {recipe.batch_size}")
     print("images/s by epoch: " + ", ".join(f"{speed:,.0f}" for speed in speeds))
     goal = f"  (goal: {GOAL:,} with resnet18)" if device.type == "cuda" else ""

@@ -62,7 +62,7 @@ def test_each_figure_has_its_charts_by_name(visit: Visit) -> None:
     assert images.count() == len(CHARTS)
     for name in CHARTS:
         expect(visit.page.get_by_role("img", name=name, exact=True)).to_be_visible()
-    for title, charts, models in (("By severity", 3, 8), ("By frequency", 2, 3), ("By budget of an attack", 2, 3)):
+    for title, charts, models in (("By severity", 3, 8), ("By frequency", 2, 3), ("By budget", 2, 3)):
         figure = visit.page.get_by_role("figure", name=title)
         assert figure.get_by_role("img").count() == charts
         assert figure.locator(".models li").count() == models
@@ -71,7 +71,7 @@ def test_each_figure_has_its_charts_by_name(visit: Visit) -> None:
             assert line.locator("polyline").evaluate("element => getComputedStyle(element).strokeWidth") == "2px"
     assert "The best 8 are drawn; 2 more could be." in visit.page.get_by_role("figure", name="By severity").inner_text()
     # A model's line looks like what stands before its name.
-    figure = visit.page.get_by_role("figure", name="By budget of an attack")
+    figure = visit.page.get_by_role("figure", name="By budget")
     for k in range(3):
         colours = {
             element.evaluate("element => getComputedStyle(element).stroke")
@@ -81,7 +81,7 @@ def test_each_figure_has_its_charts_by_name(visit: Visit) -> None:
 
 
 def test_the_numbers_are_text_by_keyboard(visit: Visit) -> None:
-    figure = visit.page.get_by_role("figure", name="By budget of an attack")
+    figure = visit.page.get_by_role("figure", name="By budget")
     assert figure.get_by_role("table").count() == 0
     figure.get_by_text("The numbers").focus()
     visit.page.keyboard.press("Enter")
@@ -151,7 +151,7 @@ def test_without_javascript_the_figures_are_there(browser: Browser, page: Path) 
 )
 def test_what_a_condition_says_is_text(name: str, browser: Browser, tmp_path: Path) -> None:
     corruption, adversarial = registry.suite("corruption"), registry.suite("adversarial")
-    rows: list[Any] = [({"corruption": k, name: 1, "severity": s}, {"error": 0.5}) for k in (name, "b") for s in (1, 2)]
+    rows: list[Any] = [({"corruption": k, "severity": s}, {"error": 0.5}) for k in (name, "b") for s in (1, 2)]
     attacks: list[Any] = [({"attack": name, "norm": name, "eps": eps}, {"accuracy": 0.5}) for eps in (0.1, 0.2)]
     path = tmp_path / "index.html"
     groups = [
@@ -162,10 +162,10 @@ def test_what_a_condition_says_is_text(name: str, browser: Browser, tmp_path: Pa
     with Visit(browser, path) as visit:
         assert visit.page.get_by_role("img").count() == 2
         expect(visit.page.get_by_role("img", name=f"accuracy against ε: {name}, {name}")).to_be_visible()
-        expect(visit.page.locator("summary", has_text=f"error by corruption and {name} and severity")).to_be_visible()
+        expect(visit.page.locator("summary", has_text="error by corruption and severity")).to_be_visible()
         for details in visit.page.locator("details").all():
             details.evaluate("element => { element.open = true }")
-        assert visit.page.get_by_role("rowheader", name=f"{name}, 1", exact=True).is_visible()
+        assert visit.page.get_by_role("rowheader", name=name, exact=True).is_visible()
         assert visit.page.locator("script").count() == 1
         assert visit.page.locator("style").count() == 1
         assert visit.page.locator("img").count() == 0

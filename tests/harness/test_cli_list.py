@@ -54,15 +54,16 @@ def test_a_family_is_a_line_and_distributions_stay_apart(offer: Callable[..., No
     assert CliRunner().invoke(list_, ["suites"]).output.splitlines() == ["suites:"]
 
 
-def test_what_follows_a_colon_is_explained() -> None:
-    """Of those of ours that take something there, and of no others; a finder takes nothing else."""
-    lines = CliRunner().invoke(list_, ["models"]).output.splitlines()
-    explained = {line.split(":")[0].strip() for line in lines[2:] if ":" in line}
-    ours = [entry for entry in registry.entries("models") if entry.distribution == "stressbench"]
+@pytest.mark.parametrize("kind", ["models", "recipes"])
+def test_entry_points_say_what_follows_a_colon(kind: str) -> None:
+    """Those of ours whose callable takes something there, and no others; a finder takes nothing else."""
+    ours = [entry for entry in registry.entries(kind) if entry.distribution == "stressbench"]
     with_argument = {
         entry.name
         for entry in ours
         if isinstance(target := entry.load(), registry.Finder) or "argument" in inspect.signature(target).parameters
     }
-    assert explained == with_argument >= {"timm", "torchvision", "hub", "file", "ensemble"}
-    assert "    hub:OWNER/REPO          safetensors with a timm configuration, on the Hugging Face hub" in lines
+    assert with_argument
+    assert {entry.name for entry in ours if entry.argument is not None} == with_argument
+    listed = CliRunner().invoke(list_, [kind]).output.split()
+    assert {f"{entry.name}:{entry.argument}" for entry in ours if entry.argument is not None} <= {*listed}

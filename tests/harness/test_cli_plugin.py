@@ -44,12 +44,12 @@ def test_a_clean_model_gets_a_line_for_each_check(capsys: pytest.CaptureFixture[
     assert second == "model 'tiny' of tiny-models 1.0"
     assert third == "for random images of 32×32 pixels, 10 classes"
     assert blank == space == ""
-    assert len(lines) == 17
+    assert len(lines) == 18
     assert {line[0] for line in lines} <= {"✓", "–"}
     assert "✓ gradient      gradients reach the images" in lines
     assert "✓ parts         its parts hold all of its weights" in lines
     passed = sum(line[0] == "✓" for line in lines)
-    assert last == f"{passed} passed" + (f", {17 - passed} skipped" if passed < 17 else "")
+    assert last == f"{passed} passed" + (f", {18 - passed} skipped" if passed < 18 else "")
 
 
 def test_findings_say_what_to_change_and_the_exit_code_is_2(
@@ -65,8 +65,8 @@ def test_findings_say_what_to_change_and_the_exit_code_is_2(
     assert [line.split()[1] for line in wrong] == ["one-image", "gradient"]
     assert wrong[0].endswith("it returned shape (10,); return logits (1, 10)")
     assert "the gradient of a pass does not reach the images; keep no_grad, detach" in wrong[1]
-    assert shown.out.splitlines()[-1].startswith("11 passed, 2 failed, ")
-    assert shown.err == "bench: broken fails 2 of 17 checks (one-image, gradient): change it\n"
+    assert shown.out.splitlines()[-1].startswith("12 passed, 2 failed, ")
+    assert shown.err == "bench: broken fails 2 of 18 checks (one-image, gradient): change it\n"
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_the_dataset_and_the_meta_device(capsys: pytest.CaptureFixture[str]) -> 
     assert check("resnet152", "--dataset", "digits", "--meta") == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[1] == "for digits images of 32×32 pixels, 10 classes"
-    assert lines[-1] == "3 passed, 14 skipped"
+    assert lines[-1] == "3 passed, 15 skipped"
     assert "– gradient      the meta device has no numbers" in lines
 
 

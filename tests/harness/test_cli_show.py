@@ -39,7 +39,7 @@ def test_a_model_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
         "width int, default 8",
         "0 input of features 3×32×32",
         "4 input of head 64",
-        "1, 2, 3 cannot be told: give a module's name",
+        "1, 2, 3 are unknown: give a module's name",
     ):
         assert words in shown, words
 
@@ -174,6 +174,6 @@ def test_a_bare_record_is_shown_and_names_no_other_file(
 
 def test_forms_are_of_runs_and_one_at_a_time(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert bench("show", run, "--csv", "--markdown") == 2
-    assert "--markdown and --csv exclude each other: give one of them" in capsys.readouterr().err
+    assert "--markdown and --csv exclude each other: pass one of them" in capsys.readouterr().err
     assert bench("show", "tiny", "--json") == 2
-    assert "--json is for runs, and tiny is no run folder or record file" in capsys.readouterr().err
+    assert "--json is for runs, and tiny is neither a run folder nor a record file" in capsys.readouterr().err

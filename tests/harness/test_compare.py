@@ -6,24 +6,27 @@ import csv
 import io
 import json
 import math
+import re
 import shutil
 from collections.abc import Callable, Iterator
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as st_numpy
+import scipy.stats
 
+from bench.simulate_comparisons import METRICS as METRIC_KINDS
+from bench.simulate_comparisons import compared as simulate
+from fake_suites import Bands
 from harness.made_runs import bench, fake_suites, made
-from stressbench.compare.pairs import Comparison, compare
-from stressbench.compare.statistics import Numbers, holm, interval, p_value
+from stressbench._util.terminal import Screen
+from stressbench.comparison.pairs import Comparison, compare
+from stressbench.comparison.statistics import holm, p_value
+from stressbench.contracts import Metric
 from stressbench.errors import UserError
-from stressbench.terminal import Screen
+from stressbench.results.show import change
 
 CORRUPTION = "corruption,corruptions=fog,severities=3"
 Table = dict[str, np.ndarray]
@@ -41,8 +44,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]:
         }
 
 
-def compared(paths: list[Path], resamples: int = 300, seed: int = 0) -> Comparison:
-    return compare(paths, resamples, seed, Screen())
+def compared(paths: list[Path]) -> Comparison:
+    return compare(paths, Screen())
 
 
 def tables(run: Path) -> list[Table]:
@@ -80,40 +83,39 @@ METRICS: dict[str, Callable[[list[Table], np.ndarray], float]] = {
 }
 
 
-def plain_bootstrap(both: list[list[Table]], metric: str, resamples: int, seed: int) -> list[tuple[float, float]]:
-    """The basic intervals of the first, of the second and of the difference."""
-    of, n = METRICS[metric], len(both[0][0]["index"])
-    generator = np.random.default_rng(seed)
-    values = np.array([[of(one, rows) for one in both] for rows in generator.integers(n, size=(resamples, n))])
-    estimate = [of(one, np.arange(n)) for one in both]
-    found = []
-    for samples, point in ((values[:, 0], estimate[0]), (values[:, 1], estimate[1]),
-                           (values[:, 1] - values[:, 0], estimate[1] - estimate[0])):  # fmt: skip
-        low, high = np.percentile(samples, [2.5, 97.5])
-        found.append((2 * point - high, 2 * point - low))
-    return found
-
-
-def assert_confirmed(comparison: Comparison, resamples: int) -> None:
-    """The intervals of the one pair are those of a plain bootstrap, up to the chance in both."""
+def assert_confirmed(comparison: Comparison) -> None:
+    """Intervals and p of the one pair are those of a jackknife that is written again."""
     both = [tables(run.path) for run in comparison.runs]
-    for difference in comparison.pairs[0].differences:
-        ours = [e.interval for e in (difference.first, difference.second, difference.difference)]
-        for got, expected in zip(ours, plain_bootstrap(both, difference.metric.name, resamples, 7), strict=True):
-            assert got is not None
-            width = expected[1] - expected[0]
-            # The standard error of a 2.5 % quantile is near 2.7 % of the interval's width from 1,000 resamples of a
-            # normal number; errors come in steps of one image.
-            tolerance = 5 * 0.027 * width * math.sqrt(2 * 1000 / resamples) + 1 / len(both[0][0]["index"])
-            assert got == pytest.approx(expected, abs=tolerance), difference.metric.name
+    n = len(both[0][0]["index"])
+    group = np.random.default_rng(0).permutation(n) % 20
+    for found in comparison.pairs[0].differences:
+        of = METRICS[found.metric.name]
+        values = np.array([of(each, np.arange(n)) for each in both])
+        without = np.array([[of(each, np.flatnonzero(group != g)) for each in both] for g in range(20)])
+        for got, value, left in (
+            (found.first, values[0], without[:, 0]),
+            (found.second, values[1], without[:, 1]),
+            (found.difference, values[1] - values[0], without[:, 1] - without[:, 0]),
+        ):
+            error = math.sqrt(19 / 20 * ((left - left.mean()) ** 2).sum())
+            low, high = value + np.array([-1, 1]) * scipy.stats.t.ppf(0.975, 19) * error
+            if got is not found.difference:
+                low, high = max(low, found.metric.range[0]), min(high, found.metric.range[1])
+            assert got.value == pytest.approx(value, abs=1e-6)
+            if np.ptp(left) < 1e-12:
+                assert got.interval is None
+                continue
+            assert got.interval == pytest.approx((low, high), abs=1e-6), found.metric.name
+        if error > 1e-12:
+            assert found.p == pytest.approx(2 * scipy.stats.t.sf(abs(values[1] - values[0]) / error, 19), abs=1e-5)
 
 
-def test_intervals_are_those_of_a_plain_bootstrap(runs: dict[str, Path]) -> None:
+def test_intervals_and_tests_are_those_of_a_jackknife(runs: dict[str, Path]) -> None:
     for suite, names in (("corruption", {"clean_error", "clean_nll", "clean_ece"}), ("bands", {"worst_accuracy"})):
-        comparison = compared([runs[f"{suite} tiny"], runs[f"{suite} dropped"]], 250)
+        comparison = compared([runs[f"{suite} tiny"], runs[f"{suite} dropped"]])
         (pair,) = comparison.pairs
         assert {d.metric.name for d in pair.differences} == names
-        assert_confirmed(comparison, 250)
+        assert_confirmed(comparison)
 
 
 def test_the_public_resnet20_with_and_without_dropout(shared: Path, tmp_path: Path) -> None:
@@ -122,116 +124,72 @@ def test_the_public_resnet20_with_and_without_dropout(shared: Path, tmp_path: Pa
              "--weights", shared / "weights" / "cifar10_resnet20_public.th", "--limit", 100, "--draws", 4)
         for model in ("public-resnet20", "infer-dropout:public-resnet20,rate=0.1,location=2")
     ]  # fmt: skip
-    comparison = compared(found, 250)
+    comparison = compared(found)
     assert [run.record.draws for run in comparison.runs] == [1, 4]
-    assert_confirmed(comparison, 250)
-    values = {d.metric.name: (d.first.value, d.second.value) for d in comparison.pairs[0].differences}
-    for run, place in zip(found, (0, 1), strict=True):
-        recorded = json.loads((run / "record.json").read_text())["metrics"]
-        assert all(pair[place] == recorded[name] for name, pair in values.items())
+    assert_confirmed(comparison)
+    for run, place in zip(found, ("first", "second"), strict=True):
+        record = json.loads((run / "record.json").read_text())
+        for difference in comparison.pairs[0].differences:
+            estimate, name = getattr(difference, place), difference.metric.name
+            assert estimate.value == pytest.approx(record["metrics"][name], abs=1e-12)
+            assert estimate.interval == pytest.approx(record["intervals"][name][str(record["draws"])], abs=1e-9)
+
+
+def test_a_baseline_is_without_the_same_images(tmp_path: Path) -> None:
+    first = made(tmp_path / "first", "corruption", "tiny", "--limit", 30)
+    baseline = ("--limit", 30, "--baseline", first / "record.json")
+    own, other = (made(tmp_path / model, "corruption", model, *baseline) for model in ("tiny", "dropped"))
+    record = json.loads((own / "record.json").read_text())
+    assert record["metrics"]["mCE"] == 1
+    assert record["jackknife"]["mCE"]["1"] == [1] * 20
+    assert record["intervals"]["mCE"]["1"] is None  # and not 92 to 108 %
+    errors = [np.stack([~table["correct"].astype(bool) for table in tables(run)[1:]], 1) for run in (first, other)]
+    group = np.random.default_rng(0).permutation(30) % 20
+    sums = [[each[group != g].mean(0).reshape(15, 5).sum(1) for each in errors] for g in range(20)]
+    again = [float((theirs / base).mean()) for base, theirs in sums]
+    record = json.loads((other / "record.json").read_text())
+    assert record["jackknife"]["mCE"][str(record["draws"])] == pytest.approx(again)
+    (pair,) = compared([own, other]).pairs
+    (found,) = (d for d in pair.differences if d.metric.name == "mCE")
+    assert found.difference.value == pytest.approx(record["metrics"]["mCE"] - 1)
+    assert found.difference.interval == pytest.approx(
+        np.subtract(record["intervals"]["mCE"][str(record["draws"])], 1), abs=1e-9
+    )
 
 
 # --- the test -------------------------------------------------------------------------------------------------
 
 
-def test_p_is_that_of_all_exchanges(tmp_path: Path) -> None:
-    found = [made(tmp_path, CORRUPTION, model, "--limit", 8) for model in ("tiny", "dropped")]
-    resamples = 400
-    (pair,) = compared(found, resamples).pairs
-    clean = [tables(run)[0] for run in found]
-    n = len(clean[0]["index"])
-    for difference in pair.differences:
-        of, observed, extreme = METRICS[difference.metric.name], None, 0
-        for exchanged in product((False, True), repeat=n):
-            mixed = [[{name: np.where(exchanged, b[name], a[name]) for name in a}] for a, b in (clean, reversed(clean))]
-            change = of(mixed[1], np.arange(n)) - of(mixed[0], np.arange(n))
-            observed = change if observed is None else observed
-            extreme += abs(change) >= abs(observed) - 1e-9
-        exact = extreme / 2**n
-        assert difference.p == pytest.approx(exact, abs=4 * math.sqrt(exact * (1 - exact) / resamples) + 2 / resamples)
-    assert any(difference.p < 1 for difference in pair.differences)
+def test_of_a_mean_of_few_images_it_is_the_paired_t_test(tmp_path: Path) -> None:
+    (pair,) = compared([made(tmp_path, CORRUPTION, model, "--limit", 8) for model in ("tiny", "dropped")]).pairs
+    one, two = (tables(run)[0]["nll"].astype(float) for run in sorted(tmp_path.iterdir()))
+    (nll,) = (d for d in pair.differences if d.metric.name == "clean_nll")
+    assert nll.p == pytest.approx(max(scipy.stats.ttest_rel(one, two).pvalue, 2**-7), abs=1e-6)
 
 
-def test_p_is_small_by_chance_as_often_as_it_says() -> None:
-    """Two models that differ by chance alone: p ≤ 0.05 in about one comparison of twenty."""
-    generator = np.random.default_rng(0)
-    found = 0
-    for _ in range(400):
-        differences = generator.exponential(size=60) * generator.choice([-1, 1], size=60)
-        permuted = (generator.choice([-1, 1], size=(199, 60)) * differences).mean(axis=1)
-        found += p_value(differences.mean(), permuted) <= 0.05
-    assert 0.025 <= found / 400 <= 0.08
+def test_it_finds_true_differences_of_every_kind_and_no_others() -> None:
+    """Ranking metrics and correlations too, of models whose confidences are on different scales."""
+    kinds = list(METRIC_KINDS)
+    smooth = [i for i, kind in enumerate(kinds) if "ece" not in kind]
+    alike = simulate(200, "alike", 12)[2] <= 0.05
+    assert alike[:, smooth].mean() < 0.15
+    assert (alike.sum(axis=0) <= 4).all()  # of 12 at 5 %: more in one of 5,000
+    noisy = simulate(1000, "noisy", 6)[2] <= 0.05
+    for kind in ("aurc", "auroc", "correlation"):
+        assert noisy[:, kinds.index(kind)].mean() > 0.5
 
 
-def test_p_counts_what_is_as_large_and_what_is_not_defined() -> None:
-    assert p_value(-2.0, np.array([2.0, 1.9, -2.0 - 1e-13, math.nan])) == 4 / 5
-    assert p_value(2.0, np.zeros(99)) == 1 / 100
-    assert p_value(0.0, np.zeros(9)) == 1
+def test_p_is_never_below_what_the_groups_can_show() -> None:
+    assert p_value(1.0, np.ones(3)) == 1 / 4  # all three agree: 2 of 8 signs
+    assert p_value(-1.0, -np.ones(20)) == 2**-19
+    assert p_value(1.0, 1 + 1e-9 * np.arange(5.0)) == 1 / 16
+    assert p_value(0.0, np.array([-0.1, 0.1])) == 1
 
 
 def test_holm_by_hand() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.5, 0.9]) == [1, 1]
     assert holm([]) == []
-
-
-# --- the interval ---------------------------------------------------------------------------------------------
-
-
-@given(
-    st_numpy.arrays(float, st.integers(2, 30), elements=st.floats(-100, 100)),
-    st.floats(-100, 100),
-    st.floats(0.1, 10),
-    st.floats(-10, 10),
-)
-def test_an_interval_moves_with_its_numbers(values: Numbers, estimate: float, scale: float, shift: float) -> None:
-    found = interval(estimate, values)
-    assert found is not None
-    moved = interval(scale * estimate + shift, scale * values + shift)
-    assert moved == pytest.approx([scale * end + shift for end in found], abs=1e-6)
-    turned = interval(-estimate, -values)
-    assert turned == pytest.approx([-found[1], -found[0]], abs=1e-6)
-
-
-def test_an_interval_of_what_is_not_defined_is_none() -> None:
-    assert interval(1.0, np.array([1.0, math.nan])) is None
-
-
-def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
-    """Error and NLL as they say; the ECE of few images less often, but far more often than by percentiles."""
-    generator = np.random.default_rng(0)
-    n, resamples, worlds = 150, 300, 300
-
-    def draw(size: int) -> tuple[Numbers, Numbers, Numbers]:
-        confidence = generator.uniform(0.2, 0.95, size)
-        correct = (generator.random(size) < confidence - 0.05).astype(float)
-        return confidence, correct, np.where(correct == 1, -np.log(confidence), -np.log1p(-confidence))
-
-    def numbers(confidence: Numbers, correct: Numbers, nll: Numbers, weights: Numbers) -> Numbers:
-        gaps = np.eye(10)[np.minimum((confidence * 10).astype(int), 9)] * (correct - confidence)[:, None]
-        total = weights.sum(axis=1)
-        return (
-            np.stack([1 - weights @ correct, weights @ nll, np.abs(weights @ gaps).sum(axis=1)], axis=1)
-            / total[:, None]
-        )
-
-    truth = numbers(*draw(400_000), np.ones((1, 400_000)))[0]
-    assert truth[2] == pytest.approx(0.05, abs=0.005)
-    basic, percentile = np.zeros(3), np.zeros(3)
-    for _ in range(worlds):
-        seen = draw(n)
-        estimate = numbers(*seen, np.ones((1, n)))[0]
-        resampled = numbers(*seen, generator.multinomial(n, np.full(n, 1 / n), resamples).astype(float))
-        for i in range(3):
-            ends = interval(estimate[i], resampled[:, i])
-            assert ends is not None
-            basic[i] += ends[0] <= truth[i] <= ends[1]
-            low, high = np.quantile(resampled[:, i], [0.025, 0.975])
-            percentile[i] += low <= truth[i] <= high
-    basic, percentile = basic / worlds, percentile / worlds
-    assert (np.abs(basic[:2] - 0.95) < 0.045).all()
-    assert basic[2] > 0.75
-    assert percentile[2] < 0.5
 
 
 # --- what it says ---------------------------------------------------------------------------------------------
@@ -241,7 +199,7 @@ def test_the_same_model_and_seed_are_equal(
     runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     again = made(tmp_path, CORRUPTION, "dropped")
-    arguments = ("compare", runs["corruption dropped"], again, "--resamples", 60)
+    arguments = ("compare", runs["corruption dropped"], again)
     assert bench(*arguments) == 0
     assert "A and B are equal: every number in every table is the same" in capsys.readouterr().out
     assert bench(*arguments, "--json") == 0
@@ -249,7 +207,7 @@ def test_the_same_model_and_seed_are_equal(
     assert pair["identical"]
     for metric in pair["metrics"].values():
         assert (metric["verdict"], metric["p"], metric["difference"]) == ("equal", 1, 0)
-        assert metric["difference_low"] == metric["difference_high"] == 0
+        assert metric["difference_low"] is metric["difference_high"] is None
         assert metric["first_low"] < metric["first"] < metric["first_high"]
     assert bench(*arguments, "--markdown") == 0
     assert "A and B are equal: every number in every table is the same." in capsys.readouterr().out
@@ -258,7 +216,7 @@ def test_the_same_model_and_seed_are_equal(
 def test_a_large_difference_is_told_from_noise_and_all_forms_agree(
     runs: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ("compare", runs["bands tiny"], runs["bands dropped"], runs["bands tiny"], "--resamples", 20)
+    arguments = ("compare", runs["bands tiny"], runs["bands dropped"], runs["bands tiny"])
     assert bench(*arguments, "--json") == 0
     told = json.loads(capsys.readouterr().out)
     assert [(pair["first"], pair["second"], pair["identical"]) for pair in told["pairs"]] == [
@@ -270,7 +228,7 @@ def test_a_large_difference_is_told_from_noise_and_all_forms_agree(
     lines = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [line["second_model"] for line in lines] == ["dropped", "tiny"]
     for name in ("first", "second_high", "difference_low", "p_holm"):
-        assert float(lines[0][name]) == metric[name]
+        assert lines[0][name] == ("" if metric[name] is None else str(metric[name]))
     assert bench(*arguments) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert f"worst_accuracy ↑ {100 * metric['first']:.1f} % {100 * metric['second']:.1f} %" in shown
@@ -309,26 +267,56 @@ def test_verdicts_name_the_better_run(runs: dict[str, Path], tmp_path: Path) -> 
     bad, good, near = (
         fails(runs["bands tiny"], tmp_path / name, wrong) for name, wrong in (("bad", 30), ("good", 5), ("near", 6))
     )
-    comparison = compared([bad, good, near, bad], 50)
+    comparison = compared([bad, good, near, bad])
     assert [pair.differences[0].verdict for pair in comparison.pairs] == [
         "second is better", "second is better", "equal"
     ]  # fmt: skip
-    (pair,) = compared([good, bad], 50).pairs
+    (pair,) = compared([good, bad]).pairs
     assert pair.differences[0].verdict == "first is better"
-    assert pair.differences[0].p_holm == 1 / 51
-    (pair,) = compared([good, near], 50).pairs
+    assert pair.differences[0].p_holm == pair.differences[0].p < 0.001
+    (pair,) = compared([good, near]).pairs
     assert pair.differences[0].verdict == "within noise"
-    assert pair.differences[0].p == 1
+    assert pair.differences[0].p == pytest.approx(0.33, abs=0.02)  # one image of 40
 
 
-def test_the_same_seed_gives_the_same_numbers(runs: dict[str, Path]) -> None:
-    both = [runs["frames tiny"], runs["frames dropped"]]
-    assert compared(both, 60).pairs == compared(both, 60).pairs
-    assert compared(both, 60).pairs != compared(both, 60, seed=1).pairs
+def test_no_run_is_better_in_a_metric_without_a_direction(
+    runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad, good = (fails(runs["bands tiny"], tmp_path / name, wrong) for name, wrong in (("bad", 30), ("good", 5)))
+    monkeypatch.setattr(Bands, "metrics", (Metric("worst_accuracy", "fraction", None),))
+    for both in ([bad, good], [good, bad]):
+        (pair,) = compared(both).pairs
+        assert pair.differences[0].verdict == "different"
+
+
+def test_the_place_of_a_maximum_is_not_tested(
+    runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    both = [fails(runs["bands tiny"], tmp_path / name, wrong) for name, wrong in (("bad", 30), ("good", 5))]
+    monkeypatch.setattr(Bands, "metrics", (Metric("worst_accuracy", "fraction", "higher", interval=None),))
+    (pair,) = compared(both).pairs
+    (found,) = pair.differences
+    assert (found.verdict, found.p, found.p_holm) == ("not tested", None, None)
+    assert found.first.interval is found.second.interval is found.difference.interval is None
+    assert bench("compare", *both) == 0
+    assert re.search(r"\+62.50 pp +– +not tested", capsys.readouterr().out)
+
+
+def test_a_table_is_whole_in_a_narrow_window(
+    runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    assert bench("compare", runs["corruption tiny"], runs["corruption dropped"]) == 0
+    shown = capsys.readouterr().out
+    assert "…" not in shown
+    (pair,) = compared([runs["corruption tiny"], runs["corruption dropped"]]).pairs
+    for found in pair.differences:
+        (line,) = (line for line in shown.splitlines() if line.strip().startswith(found.metric.name))
+        assert change(found.difference.value, found.difference.interval, found.metric) in line
 
 
 def test_a_suite_may_look_images_up_by_their_index(runs: dict[str, Path]) -> None:
-    (pair,) = compared([runs["budgets tiny"], runs["budgets dropped"]], 60).pairs
+    (pair,) = compared([runs["budgets tiny"], runs["budgets dropped"]]).pairs
     assert pair.differences[0].difference.interval is not None
 
 
@@ -336,7 +324,7 @@ def test_a_suite_may_look_images_up_by_their_index(runs: dict[str, Path]) -> Non
 
 
 def refused(*arguments: object, capsys: pytest.CaptureFixture[str]) -> str:
-    assert bench("compare", "--resamples", 60, *arguments) == 2
+    assert bench("compare", *arguments) == 2
     return capsys.readouterr().err.strip().splitlines()[-1]
 
 
@@ -375,12 +363,24 @@ def changed(run: Path, **fields: Any) -> None:
     (run / "record.json").write_text(json.dumps(record))
 
 
+FADE, GLOW = ("tables/perturbation=fade.parquet", "tables/perturbation=glow.parquet")
+
+
 @pytest.mark.parametrize(
     ("breaks", "words"),
     [
-        (lambda run: (run / "tables" / "fade.parquet").unlink(), "fade.parquet is missing: give the same `bench run`"),
-        (lambda run: (run / "tables" / "fade.parquet").write_bytes(b"PAR1"), "is damaged (it does not read)"),
-        (lambda run: shutil.copy(run / "tables" / "glow.parquet", run / "tables" / "fade.parquet"), "another run"),
+        (
+            lambda run: (run / FADE).unlink(),
+            "perturbation=fade.parquet is missing: run the same `bench run`",
+        ),
+        (
+            lambda run: (run / FADE).write_bytes(b"PAR1"),
+            "is damaged (it does not read)",
+        ),
+        (
+            lambda run: shutil.copy(run / GLOW, run / FADE),
+            "another run",
+        ),
         (lambda run: (run / "run.json").unlink(), "has no run.json that can be read"),
         (lambda run: (run / "run.json").write_text("{}"), "is damaged (it belongs to another run)"),
         (lambda run: (run / "record.json").unlink(), "record.json does not exist"),
@@ -410,8 +410,26 @@ def test_an_outdated_version_is_refused(runs: dict[str, Path], tmp_path: Path) -
 def test_wrong_words(runs: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
     one = runs["corruption tiny"]
     assert "takes 2 to 26 runs, and 1 are given" in refused(one, capsys=capsys)
-    assert "record.json is a record without its tables" in refused(one, one / "record.json", capsys=capsys)
     assert "--csv and --json exclude each other" in refused(one, one, "--json", "--csv", capsys=capsys)
     assert "does not exist" in refused(one, one.parent / "nothing", capsys=capsys)
-    line = refused(one, runs["corruption dropped"], "--resamples", 59, capsys=capsys)
-    assert "59 resamples cannot show a difference in any of 3 metrics: give --resamples 60 or more" in line
+
+
+def test_a_record_alone_has_the_numbers_of_its_tables(runs: dict[str, Path], tmp_path: Path) -> None:
+    both = [runs["corruption tiny"], runs["corruption dropped"]]
+    alone = [tmp_path / f"{number}.json" for number in range(2)]
+    for folder, file in zip(both, alone, strict=True):
+        shutil.copy(folder / "record.json", file)
+    tables, records = compared(both).pairs[0], compared(alone).pairs[0]
+    for one, two in zip(tables.differences, records.differences, strict=True):
+        assert (one.metric, one.verdict) == (two.metric, two.verdict)
+        assert one.p == pytest.approx(two.p)
+        assert one.difference.interval == pytest.approx(two.difference.interval)
+    record = json.loads(alone[0].read_text())
+    alone[0].write_text(json.dumps({**record, "jackknife": {}}))
+    with pytest.raises(UserError, match=r"0\.json is a record without its tables"):
+        compared(alone)
+
+
+def test_a_single_image_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    both = [made(tmp_path, CORRUPTION, model, "--limit", 1) for model in ("tiny", "dropped")]
+    assert "runs on a single image have no intervals" in refused(*both, capsys=capsys)

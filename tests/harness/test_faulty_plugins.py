@@ -17,8 +17,8 @@ from stressbench.cli import main
 TWIN = """
 import torch
 from torch import nn
-from stressbench.contracts import Dataset, Metric, Stressed, Suite
-from stressbench.datasets.digits import InMemory
+from stressbench.contracts import Dataset, Metric, Stressed, StressSuite, Classification
+from stressbench.contracts import InMemory
 
 class Net(nn.Module):
     def __init__(self, dataset, answer: int = CLASS):
@@ -31,29 +31,29 @@ class Net(nn.Module):
         logits[:, int(self.answer)] = 9
         return logits
 
-class Dusk(Suite):
+class Dusk(StressSuite):
     name, version, benchmark = "dusk", "1", "patch"
     metrics = row_metrics = (Metric("error", "fraction", "lower"), Metric("light", "fraction", "higher"))
     def conditions(self):
         return [{"light": CLASS / 10}]
-    def present(self, condition, batch, model):
+    def stress(self, condition, batch, model):
         return Stressed(batch.images * condition["light"], {"light": batch.images.mean((1, 2, 3)) * condition["light"]})
     def observe(self, condition, batch, log_probs):
-        return {"error": (log_probs[0].argmax(-1) != batch.labels).float()}
+        return {"error": (log_probs[0].argmax(-1) != batch.targets).float()}
     def score(self, conditions, tables):
         return [{"error": float(t["error"].mean()), "light": float(t["light"].mean())} for t in tables]
-    def aggregate(self, conditions, rows, baseline):
+    def aggregate(self, conditions, rows):
         return rows[0]
 
 def patch(split, data_dir, name):
     labels = torch.tensor([0, 1, 1, 2, 3, 3, 3, 3, 4, 4])
     pixels = torch.full((10, 3, 8, 8), 51 * CLASS, dtype=torch.uint8)
-    return Dataset("patch", split, InMemory(pixels), labels, 5, (8, 8))
+    return Dataset("patch", split, Classification(5), InMemory(pixels), InMemory(labels), (8, 8))
 """
 
 FAULTY = """
 from torch import nn
-from stressbench.contracts import Suite
+from stressbench.contracts import StressSuite
 from stressbench_suites.corruption.suite import CorruptionSuite
 
 class Panic(BaseException):
@@ -114,13 +114,13 @@ class Dusk(CorruptionSuite):
 # Datasets that break their contract, each in its own way.
 DATASETS = """
 import torch
-from stressbench.contracts import Dataset
-from stressbench.datasets.digits import InMemory
+from stressbench.contracts import Dataset, Classification
+from stressbench.contracts import InMemory
 
 def data(pixels=None, labels=None):
     pixels = torch.zeros(4, 3, 8, 8, dtype=torch.uint8) if pixels is None else pixels
     labels = torch.arange(4) if labels is None else labels
-    return Dataset("odd", "test", InMemory(pixels), labels, 4, (8, 8))
+    return Dataset("odd", "test", Classification(4), InMemory(pixels), InMemory(labels), (8, 8))
 
 def floats(*words):
     return data(torch.rand(4, 3, 8, 8))
@@ -141,7 +141,7 @@ def lost(*words):
     class Lost(InMemory):
         def read(self, start, stop):
             raise OSError("the disk\\nis gone")
-    return Dataset("odd", "test", Lost(torch.zeros(4, 3, 8, 8)), torch.arange(4), 4, (8, 8))
+    return Dataset("odd", "test", Classification(4), Lost(torch.zeros(4, 3, 8, 8)), InMemory(torch.arange(4)), (8, 8))
 """
 
 IMPORTS = {
@@ -295,7 +295,7 @@ def test_models_of_one_name_in_one_table_are_told_apart() -> None:
 
 def test_a_wrong_distribution_gets_a_suggestion(capsys: pytest.CaptureFixture[str]) -> None:
     assert bench("show", "noth/net") == 2
-    assert "no model called 'noth/net': did you mean 'north/net'?" in capsys.readouterr().err
+    assert "no model, suite, dataset or recipe called 'noth/net': did you mean 'north/net'?" in capsys.readouterr().err
 
 
 # --- those that fail ------------------------------------------------------------------------------------------
@@ -356,7 +356,7 @@ def test_a_suite_that_fails_is_named_and_others_go_on(
     [
         ("floats", "dataset 'odd' read (4, 3, 8, 8) of torch.float32; it must read (4, 3, 8, 8) of torch.uint8"),
         ("larger", "dataset 'odd' read (4, 3, 9, 9) of torch.uint8; it must read (4, 3, 8, 8)"),
-        ("fewer", "dataset 'fewer' of faulty-zoo 1.0 has labels (3,) of torch.int64 for 4 images"),
+        ("fewer", "dataset 'fewer' of faulty-zoo 1.0 has 3 targets for 4 images"),
         ("beyond", "dataset 'beyond' of faulty-zoo 1.0 has labels from 1 to 4; of 4 classes they must be 0 … 3"),
         ("soft", "dataset 'soft' of faulty-zoo 1.0 has labels (4,) of torch.float32"),
         ("lost", "dataset 'odd' failed to read images 0 … 3: OSError: the disk is gone"),

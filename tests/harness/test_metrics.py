@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from itertools import pairwise, permutations
 
@@ -244,3 +245,13 @@ def test_aurc_by_hand() -> None:
     assert aurc([0.9, 0.2, 0.4], [1, 1, 1]) == 0
     assert aurc([0.9, 0.2, 0.4], [0, 0, 0]) == 1
     assert math.isnan(aurc([], []))
+
+
+def test_every_public_metric_has_a_runnable_example() -> None:
+    public = [
+        f
+        for name, f in inspect.getmembers(metrics, inspect.isfunction)
+        if f.__module__.startswith(metrics.__name__) and name[0] != "_"
+    ]
+    assert public
+    assert [f.__name__ for f in public if ">>>" not in inspect.getdoc(f)] == []

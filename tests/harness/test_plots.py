@@ -17,8 +17,8 @@ from PIL import Image
 
 from harness.made_runs import bench, fake_suites, made
 from stressbench.plots import style
-from stressbench.plots.draw import FIGURES
-from stressbench.runs import Run, load_alike
+from stressbench.plots.draw import figures
+from stressbench.results.runs import Run, load_alike
 
 SUITES = {
     "corruption": "corruption,corruptions=fog+contrast+pixelate,severities=1+4",
@@ -27,9 +27,9 @@ SUITES = {
     "frames": "frames",
 }
 DRAWN = {
-    "corruption": {"corruptions", "severities", "ensemble-size", "reliability"},
-    "bands": {"ensemble-size", "reliability", "frequency"},
-    "budgets": {"ensemble-size", "reliability", "budget"},
+    "corruption": {"heat-map-by-severity", "by-severity", "ensemble-size", "reliability"},
+    "bands": {"ensemble-size", "reliability", "by-frequency"},
+    "budgets": {"ensemble-size", "reliability", "by-budget"},
     "frames": {"ensemble-size", "sequence"},
 }
 
@@ -47,7 +47,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list
 
 def figure(name: str, runs: list[Run]) -> Figure:
     with mpl.rc_context(style.RC):
-        drawn = FIGURES[name](runs)
+        drawn = figures(runs)[name](runs)
         drawn.draw_without_rendering()
     return drawn
 
@@ -76,7 +76,7 @@ def legend(drawn: Figure) -> list[str]:
 
 def test_the_heat_map_shows_the_error_of_each_cell(folders: dict[str, list[Path]]) -> None:
     runs = load_alike(folders["corruption"])
-    drawn = figure("corruptions", runs)
+    drawn = figure("heat-map-by-severity", runs)
     *panels, bar = drawn.axes
     assert bar.get_ylabel() == "error (%) ↓"
     for ax, run in zip(panels, runs, strict=True):
@@ -97,7 +97,7 @@ def test_the_heat_map_shows_the_error_of_each_cell(folders: dict[str, list[Path]
 
 def test_the_boxes_are_over_corruptions(folders: dict[str, list[Path]]) -> None:
     runs = load_alike(folders["corruption"])
-    drawn = figure("severities", runs)
+    drawn = figure("by-severity", runs)
     assert [ax.get_ylabel() for ax in drawn.axes] == ["error (%) ↓", "NLL (nats) ↓", "ECE (%) ↓"]
     assert legend(drawn) == ["tiny", "dropped, 4 draws"]
     for ax, (metric, unit) in zip(drawn.axes, (("error", 100), ("nll", 1), ("ece", 100)), strict=True):
@@ -129,10 +129,10 @@ def test_metrics_over_ensemble_sizes(folders: dict[str, list[Path]]) -> None:
     ("suite", "titles"),
     [
         ("corruption", ["clean", "severity 1", "severity 4"]),
-        ("bands", ["clean"]),
+        ("bands", ["clean", *(f"{s}, frequency {f}" for s in ("noise", "sine") for f in ("0.79", "2.36"))]),
         (
             "budgets",
-            ["clean", *(f"{a}, linf, ε = {e}/255" for a in ("signs", "grey") for e in (4, 16))],
+            ["clean", *(f"{a}, linf, budget {e}/255" for a in ("signs", "grey") for e in (4, 16))],
         ),
     ],
 )
@@ -157,18 +157,18 @@ def test_the_reliability_diagram(suite: str, titles: list[str], folders: dict[st
 
 
 def _in_panel(title: str, condition: dict[str, object]) -> bool:
-    if "severity" in condition:
-        return title == ("clean" if condition["severity"] == 0 else f"severity {condition['severity']}")
     if "none" in condition.values():
         return title == "clean"
-    return (
-        "eps" in condition and title == f"{condition['attack']}, linf, ε = {255 * float(str(condition['eps'])):.0f}/255"
-    )
+    if "severity" in condition:
+        return title == f"severity {condition['severity']}"
+    if "signal" in condition:
+        return title == f"{condition['signal']}, frequency {'0.79' if condition['band'] == 0 else '2.36'}"
+    return title == f"{condition['attack']}, linf, budget {255 * float(str(condition['eps'])):.0f}/255"
 
 
 def test_accuracy_over_frequency(folders: dict[str, list[Path]]) -> None:
     runs = load_alike(folders["bands"])
-    drawn = figure("frequency", runs)
+    drawn = figure("by-frequency", runs)
     assert [ax.get_title() for ax in drawn.axes] == ["noise", "sine"]
     for ax in drawn.axes:
         assert ax.get_xlim() == (0, math.pi)
@@ -183,7 +183,7 @@ def test_accuracy_over_frequency(folders: dict[str, list[Path]]) -> None:
 
 def test_accuracy_over_the_budget(folders: dict[str, list[Path]]) -> None:
     runs = load_alike(folders["budgets"])
-    drawn = figure("budget", runs)
+    drawn = figure("by-budget", runs)
     # What was tried at one budget alone is left out.
     assert [ax.get_title() for ax in drawn.axes] == ["signs, linf", "grey, linf"]
     for ax in drawn.axes:
@@ -217,7 +217,7 @@ def test_the_files_are_the_same_each_time(
     assert {Path(line) for line in shown.out.splitlines()} == set((tmp_path / "a").iterdir())
     assert {path.stem for path in (tmp_path / "a").iterdir()} == DRAWN[suite]
     left = {line.split(",")[0].removeprefix("left out: ") for line in shown.err.splitlines()}
-    assert left == set(FIGURES) - DRAWN[suite]
+    assert left == set(figures(load_alike(folders[suite]))) - DRAWN[suite]
     with mpl.rc_context({"font.size": 20, "lines.linewidth": 9, "savefig.dpi": 30}):  # a person's own settings
         assert bench("plot", *folders[suite], "--out", tmp_path / "b") == 0
     for path in (tmp_path / "a").iterdir():
@@ -265,8 +265,8 @@ def test_unknown_numbers_are_left_out(folders: dict[str, list[Path]], tmp_path: 
             row["metrics"]["error"] = None
     (tmp_path / "record.json").write_text(json.dumps(fields))
     runs = load_alike([tmp_path / "record.json"])
-    ax = figure("corruptions", runs).axes[0]
+    ax = figure("heat-map-by-severity", runs).axes[0]
     assert np.isnan(np.ma.filled(ax.images[0].get_array(), np.nan)).sum() == 2
     assert len(ax.texts) == 4
     assert ax.get_title() == "tiny"
-    assert len(figure("severities", runs).axes) == 3
+    assert len(figure("by-severity", runs).axes) == 3

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,23 +14,34 @@ import pytest
 from conftest import ROOT
 from stressbench import record
 from stressbench.errors import UserError
+from stressbench.execution.environment import environment
 
 FIELDS: dict[str, Any] = {
     "schema_version": 3,
     "created": "2026-01-02T03:04:05Z",
     "suite": {
         "name": "corruption", "version": "1.1", "distribution": "stressbench", "distribution_version": "0.1.0",
-        "options": {}, "baseline": None,
+        "options": {}, "baseline": None, "protocol": None,
     },
     "dataset": {
         "name": "digits", "split": "test", "n": 3, "fingerprint": "sha256:" + "a" * 64, "altered": False,
-        "stress": "generated", "stress_verified": None,
+        "stress": "generated", "stress_verified": None, "published": None, "classes": 10, "image_size": [8, 8],
+        "task": "classification",
     },
+    "sources": [],
     "model": {
         "spec": "tiny", "distribution": "tiny-models", "version": "1.0",
         "plugins": [{"name": "tiny", "distribution": "tiny-models", "version": "1.0"}],
         "parameters": 12, "stochastic": False,
         "weights_checksum": "sha256:" + "b" * 64, "weights_source": "the plugin's own",
+        "training": [
+            {
+                "spec": "tiny", "seed": 0, "dataset": "digits", "split": "train", "fingerprint": "sha256:" + "c" * 64,
+                "validation": 0, "recipe": "fast,epochs=2", "epochs": 2, "settings": {"flip": "True"},
+                "precision": "float32", "measured_on": "test", "metrics": {"accuracy": 0.75}, "seconds": 1.5,
+                "device": "cpu", "device_name": "x86_64", "versions": {"torch": "2.9.0"},
+            },
+        ],
     },
     "draws": 1, "seed": 0, "precision": "float32", "batch_size": 100, "device": "cpu",
     "environment": {
@@ -38,11 +52,11 @@ FIELDS: dict[str, Any] = {
     "metrics": {"clean_error": 0.25, "mCE": None},
     "curves": {"clean_error": {"1": 0.5, "2": 0.25}}, "intervals": {"clean_error": {"1": None, "2": [0.125, 0.5]}},
     "jackknife": {"clean_error": {"1": None, "2": [0.25, 0.125]}},
-    "findings": [{"check": "zero-gradients", "message": "some"}],
+    "findings": [{"check": "zero-gradients", "message": "some", "source": "suite"}],
     "conditions": [
         {
             "condition": {"corruption": "none", "severity": 0}, "n": 3, "metrics": {"error": 0.25},
-            "curves": {"error": {"1": 0.5, "2": 0.25}},
+            "curves": {"error": {"1": 0.5, "2": 0.25}}, "jackknife": {"error": [0.0, 0.5, 0.25]},
         },
     ],
 }  # fmt: skip
@@ -135,5 +149,31 @@ def test_a_huge_file_is_refused_before_it_is_read(tmp_path: Path) -> None:
     path = tmp_path / "huge.json"
     with path.open("wb") as file:
         file.truncate(200 * 2**20)
-    with pytest.raises(UserError, match="200 MB"):
+    with pytest.raises(UserError, match="more than 16 MB"):
         record.load(path)
+
+
+def test_the_environment_has_the_versions_of_what_was_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the requirements of the distributions involved: those that are imported, and neither others nor all."""
+
+    def install(name: str, requires: Sequence[str] = (), module: str | None = None) -> None:
+        info = tmp_path / f"{name.replace('-', '_')}-2.5.dist-info"
+        info.mkdir()
+        lines = ["Metadata-Version: 2.1", f"Name: {name}", "Version: 2.5", *(f"Requires-Dist: {r}" for r in requires)]
+        (info / "METADATA").write_text("\n".join(lines) + "\n")
+        if module is not None:
+            (tmp_path / f"{module}.py").touch()
+            (info / "RECORD").write_text(f"{module}.py,,\n")
+
+    install("My-Attacks", ['Fast.Steps>=2; extra == "fast"', "unused-steps", "never-installed (>=1)"])
+    install("fast-steps", module="quicksteps")
+    install("unused-steps", module="unusedsteps")
+    install("elsewhere", module="elsewhere_steps")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for module in ("quicksteps", "elsewhere_steps"):
+        monkeypatch.setitem(sys.modules, module, importlib.import_module(module))
+    packages = environment("cpu", ["My-Attacks", "file"]).packages  # `file:net.py:net` is of no distribution
+    assert packages["fast-steps"] == "2.5"
+    assert not {"unused-steps", "never-installed", "elsewhere"} & packages.keys()
+    assert packages["pydantic"] == importlib.metadata.version("pydantic")
+    assert "fast-steps" not in environment("cpu").packages

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,16 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
 from stressbench import metrics
-from stressbench.resampling import Numbers, Tables, Together, half_width, interval, jackknife
+from stressbench.contracts import Metric
+from stressbench.results.resampling import (
+    AlignedTables,
+    Numbers,
+    Tables,
+    half_width,
+    interval,
+    leave_out,
+    metric_interval,
+)
 
 
 def table(**columns: np.ndarray) -> pd.DataFrame:
@@ -26,8 +36,13 @@ def mean(tables: Tables) -> Numbers:
     return np.array([each["x"].mean() for each in tables])
 
 
+def jackknife(score: Callable[[Tables], Numbers], tables: Tables) -> Numbers:
+    return np.array([score(part) for part in leave_out(tables)])
+
+
 def half_widths(score: Callable[[Tables], Numbers], tables: Tables) -> Numbers:
-    return np.apply_along_axis(half_width, 0, jackknife(score, tables))
+    """0 for a number that no image moves, which has no interval."""
+    return np.array([half_width(without) or 0.0 for without in jackknife(score, tables).T])
 
 
 def ece(tables: Tables) -> Numbers:
@@ -96,7 +111,7 @@ def test_what_is_not_defined_without_some_images_has_none() -> None:
     x = np.array([math.nan, 1.0, 2.0, 3.0])
     known = half_widths(lambda tables: np.array([tables[0]["x"].to_numpy().mean(), len(tables[0])]), [table(x=x)])
     assert np.isnan(known).tolist() == [True, False]
-    assert jackknife(mean, [table(x=np.ones(1))]).shape == (0, 1)
+    assert not list(leave_out([table(x=np.ones(1))]))
 
 
 def test_an_interval_ends_where_the_metric_does() -> None:
@@ -119,7 +134,7 @@ def test_it_scales_with_what_it_is_around(x: np.ndarray, factor: float) -> None:
 
 
 def test_rows_that_are_taken_are_numbered_anew() -> None:
-    (taken,) = Together([table(x=np.array([5.0, 6.0, 7.0]))]).take(np.array([2, 2, 0]))
+    (taken,) = AlignedTables([table(x=np.array([5.0, 6.0, 7.0]))]).take(np.array([2, 2, 0]))
     assert taken["x"].tolist() == [7, 7, 5]
     assert taken["index"].tolist() == [0, 1, 2] == taken.index.tolist()
 
@@ -134,10 +149,30 @@ def test_rows_of_all_tables_are_those_of_each(n: int, m: int, seed: int) -> None
         {"x": random.normal(size=n), "right": random.random(n) < 0.5},
     ]
     rows = random.integers(n, size=min(m, n))
-    taken = Together([table(**each) for each in columns]).take(rows)
+    taken = AlignedTables([table(**each) for each in columns]).take(rows)
     for found, each in zip(taken, columns, strict=True):
         assert list(found) == ["index", *each]
         assert found["index"].tolist() == found.index.tolist() == list(range(len(rows)))
         for name, values in each.items():
             assert found[name].dtype == values.dtype
             np.testing.assert_array_equal(found[name].to_numpy(), values[rows])
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_a_proportion_that_no_image_moves_has_an_interval(value: float) -> None:
+    error, without = Metric("error", "fraction", "lower", interval="proportion"), np.full(20, value)
+    ends = scipy.stats.binomtest(round(200 * value), 200).proportion_ci(0.95, method="wilson")
+    assert metric_interval(error, value, without, 200) == pytest.approx((ends.low, ends.high))
+    assert metric_interval(replace(error, interval="jackknife"), value, without, 200) is None  # an ECE, say
+    assert metric_interval(error, 0.3, np.full(20, 0.3), 200) is None
+    moved = 0.3 + 0.01 * np.arange(20)
+    assert metric_interval(error, 0.4, moved, 200) == interval(0.4, moved, (0, 1))
+
+
+def test_an_interval_of_none_is_where_it_cannot_be() -> None:
+    place, without = Metric("worst_frequency", "number", None, interval=None), np.array([0.2, 2.9] * 10)
+    assert metric_interval(place, 0.2, without, 200) is None
+    error = replace(place, interval="jackknife")
+    assert metric_interval(error, math.nan, without, 200) is None
+    assert metric_interval(error, 0.2, np.array([0.2, math.nan]), 200) is None
+    assert metric_interval(error, 0.2, np.empty(0), 1) is None

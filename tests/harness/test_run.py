@@ -83,7 +83,7 @@ def test_the_tables_hold_a_row_for_each_image(tmp_path: Path) -> None:
     assert len(tables) == 5
     record = the_record(tmp_path)
     for row in record["conditions"]:
-        name = "-".join(map(str, row["condition"].values()))
+        name = "-".join(f"{key}={value}" for key, value in row["condition"].items())
         table = pd.read_parquet(folder / "tables" / f"{name}.parquet")
         assert table["index"].tolist() == list(range(12))
         assert row["metrics"]["error"] == pytest.approx(1 - np.mean(table["prediction"] == table["label"]))
@@ -139,9 +139,9 @@ def test_a_second_identical_command_computes_nothing(tmp_path: Path, capsys: pyt
 def test_damaged_tables_are_named_and_computed_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run("--model", "tiny", *SMALL, "--out", tmp_path)
     first = the_record(tmp_path)
-    (fog,) = tmp_path.glob("*/tables/fog-4.parquet")
-    (noise,) = tmp_path.glob("*/tables/gaussian_noise-1.parquet")
-    (none,) = tmp_path.glob("*/tables/none-0.parquet")
+    (fog,) = tmp_path.glob("*/tables/corruption=fog-severity=4.parquet")
+    (noise,) = tmp_path.glob("*/tables/corruption=gaussian_noise-severity=1.parquet")
+    (none,) = tmp_path.glob("*/tables/corruption=none-severity=0.parquet")
     fog.write_bytes(fog.read_bytes()[:-20])
     noise.write_text("not a table")
     none.unlink()
@@ -155,7 +155,7 @@ def test_damaged_tables_are_named_and_computed_again(tmp_path: Path, capsys: pyt
 
 
 def test_a_killed_run_goes_on_and_ends_as_one_that_was_not(tmp_path: Path, bench: Bench) -> None:
-    words = ("run", *SMALL, "--batch-size", 4, "--out", tmp_path, "--model", "wrong,answer=killed")
+    words = ("run", *SMALL, "--batch-size", 5, "--out", tmp_path, "--model", "wrong,answer=killed")
     killed = bench(*words)
     assert killed.returncode == -signal.SIGKILL
     (folder,) = tmp_path.iterdir()
@@ -261,6 +261,16 @@ def test_a_model_that_fails_is_named_with_the_condition(
     assert words in last
     # The other model went on.
     assert the_record(tmp_path)["model"]["spec"] == "tiny"
+
+
+@pytest.mark.parametrize(("known", "words"), [(3, "a logit of −∞ for the label of"), (0, "NaN or infinite logits")])
+def test_classes_are_ruled_out_only_where_no_label_has_them(
+    known: int, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("--model", f"masked,known={known}", *SMALL, "--out", tmp_path) == 2
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("bench: under none, severity 0, model 'masked' of tiny-models 1.0 returned")
+    assert words in last
 
 
 def test_weights_that_are_missing_say_how_to_get_them(

@@ -19,11 +19,11 @@ SUITES = '''
 from __future__ import annotations
 
 from stressbench import metrics
-from stressbench.contracts import Metric, Stressed, Suite
+from stressbench.contracts import Metric, Stressed, StressSuite
 from stressbench.record import Finding
 
 
-class Brightness(Suite):
+class Brightness(StressSuite):
     """Images times a factor; with options that break it at a place of one's choice."""
 
     name = "brightness"
@@ -31,7 +31,7 @@ class Brightness(Suite):
     benchmark = "digits"
     metrics = (Metric("mean_nll", "nats", "lower"),)
     row_metrics = (Metric("nll", "nats", "lower"), Metric("level", "fraction", "higher"))
-    free_options = frozenset({"doubt"})
+    scoring_options = frozenset({"doubt"})
 
     def __init__(self, breaks: str = "", factor: float = 0.5, doubt: bool = False) -> None:
         self._breaks, self._factor, self._doubt = breaks, factor, doubt
@@ -46,8 +46,8 @@ class Brightness(Suite):
     def unsupported(self, dataset):
         return "it is too dark" if self._breaks == "dataset" else None
 
-    def present(self, condition, batch, model):
-        self._at("present")
+    def stress(self, condition, batch, model):
+        self._at("stress")
         images = batch.images * condition["factor"]
         return Stressed(images, {"level": images.mean(dim=(1, 2, 3))})
 
@@ -58,13 +58,13 @@ class Brightness(Suite):
     def observe(self, condition, batch, log_probs):
         self._at("observe")
         log_p = metrics.log_mean_probability(log_probs)
-        return {"nll": metrics.negative_log_likelihood(log_p, batch.labels)}
+        return {"nll": metrics.negative_log_likelihood(log_p, batch.targets)}
 
     def score(self, conditions, tables):
         self._at("score")
         return [{"nll": float(t["nll"].mean()), "level": float(t["level"].mean())} for t in tables]
 
-    def aggregate(self, conditions, rows, baseline):
+    def aggregate(self, conditions, rows):
         return {"mean_nll": sum(row["nll"] for row in rows) / len(rows)}
 
     def findings(self, conditions, rows):
@@ -125,9 +125,10 @@ def test_each_size_of_a_curve_is_what_a_run_of_that_many_draws_gives(suites: Pat
     for record in records(suites).values():
         assert list(next(iter(record["curves"].values()))) == ["1", "2", "5"]
         assert record["metrics"] == {name: curve["5"] for name, curve in record["curves"].items()}
-    # What was seen while stressing is no matter of draws, and is there once.
-    (table,) = suites.glob("digits-brightness-*/tables/0.5.parquet")
-    assert {"level", "brightest", "nll", "nll@1", "nll@2"} == set(pd.read_parquet(table)) - {"index", "label"}
+    (path,) = suites.glob("digits-brightness-*/tables/factor=0.5.parquet")
+    table = pd.read_parquet(path)
+    assert {"level", "brightest", "nll"} == set(table) - {"draws", "index", "label"}
+    assert {size: len(part) for size, part in table.groupby("draws")} == dict.fromkeys((1, 2, 5), len(table) // 3)
 
 
 def test_a_curve_is_shown_and_checked(suites: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -192,8 +193,8 @@ def test_a_record_without_intervals_gets_them_from_its_tables(suites: Path) -> N
         (["--sizes", "1,2", "--draws", "5"], "--sizes makes 2 draws and --draws asks for 5"),
         (["--sizes", "1,3", "--model", "infer-transform:tiny"], "has 2 draws and --sizes asks for 3"),
         (["--suite", "all", "--suite", "corruption"], "--suite all stands for every suite"),
-        (["--suite", "dark"], "the dark suite says nothing about digits: it is too dark"),
-        (["--suite", "brightness", "--attack", "fgsm"], "--attack is no option of brightness"),
+        (["--suite", "dark"], "the dark suite does not support digits: it is too dark"),
+        (["--suite", "brightness", "--attack", "fgsm"], "no option --attack in `bench run` or in brightness"),
     ],
 )
 def test_wrong_words(arguments: list[str], words: str, suites: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -235,7 +236,7 @@ def test_a_run_that_succeeds_is_taken_off_the_list(suites: Path, capsys: pytest.
     assert not (suites / "failures.json").exists()
 
 
-@pytest.mark.parametrize("place", ["present", "examine", "observe", "score"])
+@pytest.mark.parametrize("place", ["stress", "examine", "observe", "score"])
 def test_a_suite_that_fails_is_named_in_a_line(place: str, suites: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--model", "tiny", "--suite", f"brightness,breaks={place}", "--out", suites) == 2
     last = capsys.readouterr().err.strip().splitlines()[-1]
@@ -256,7 +257,7 @@ def test_all_is_every_suite_that_the_dataset_supports(
     assert run("--model", "tiny", "--suite", "all", "--out", suites) == 2
     told = capsys.readouterr().err
     assert set(records(suites)) == {("tiny", "brightness")}
-    assert "the dark suite is left out, because it says nothing about digits: it is too dark" in told
+    assert "the dark suite is left out, because it does not support digits: it is too dark" in told
     assert "bench: suite 'unbuildable' of bright-suites 1.0 failed while it was built: ValueError: no bulbs" in told
     (listed,) = json.loads((suites / "failures.json").read_text())
     assert (listed["model"], listed["suite"]) == ("tiny", "unbuildable")
@@ -279,7 +280,7 @@ def test_findings_are_in_the_record_on_the_terminal_and_checked(
     assert run("--model", "tiny", "--suite", "brightness,doubt=true", "--out", suites) == 0
     assert "doubtful (doubt): it was asked for" in capsys.readouterr().out
     (record,) = records(suites).values()
-    assert record["findings"] == [{"check": "doubt", "message": "it was asked for"}]
+    assert record["findings"] == [{"check": "doubt", "message": "it was asked for", "source": "suite"}]
     (path,) = suites.glob("*/record.json")
     # On a leaderboard they are those of the suite as it is, without options that change what is made of the tables.
     (fault,) = faults(load(path), [])
@@ -303,4 +304,4 @@ def test_a_sweeps_page_says_what_is_doubtful(suites: Path, tmp_path: Path) -> No
     header, _, *lines = [line for line in (suites / "s.md").read_text().splitlines() if line.startswith("|")]
     assert [cell.strip() for cell in header.split("|")[1:-1]] == ["model", "draws", "trainings", "mean_nll ↓", "audit"]
     assert [line.split("|")[-2].strip() for line in lines] == ["doubt", "doubt"]
-    assert "clean images" not in (suites / "s.md").read_text()  # this suite says nothing about them
+    assert "clean images" not in (suites / "s.md").read_text()  # this suite has no metric of them

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT
-from stressbench import scaffold
-from stressbench.cli import main
+from stressbench.cli import main, scaffold
 
 
 def new(*arguments: object) -> int:
@@ -43,7 +42,7 @@ def test_it_says_what_it_wrote_and_what_to_do_next(tmp_path: Path, capsys: pytes
 def test_the_committed_example_is_what_it_writes() -> None:
     folder = ROOT / "plugins" / "example"
     for path, text in scaffold.files("example-net").items():
-        assert (folder / path).read_text(encoding="utf-8") == text, f"write {folder} anew with `bench plugin new`"
+        assert (folder / path).read_text(encoding="utf-8") == text, f"write {folder} again with `bench plugin new`"
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from conftest import ROOT
 from stressbench import registry, weights
 from stressbench.cli import main
 from stressbench.errors import UserError
-from stressbench.sweep import read
+from stressbench.training.sweep import read
 
 MODELS = ("untrained,width=2", "tiny", "dropped", "ensemble:(untrained,width=2),size=2")
 FILE = f"""
@@ -98,7 +98,7 @@ def test_a_sweep_trains_runs_and_says_what_the_records_say(tmp_path: Path, capsy
     clean, stressed = (cells(page.read_text(), heading) for heading in ("clean images", "corruption,"))
     assert list(clean) == list(stressed) == list(MODELS)
     assert list(clean["tiny"]) == ["model", "draws", "trainings", "NLL ↓", "accuracy ↑", "ECE ↓"]
-    # A narrowed run has no aggregates, and what no model has is no column.
+    # A narrowed run has no aggregates, and what no model has makes no column.
     assert list(stressed["tiny"]) == ["model", "draws", "trainings", "clean_error ↓", "clean_nll ↓", "clean_ece ↓"]
     for spec, several in found.items():
         line = clean[spec]
@@ -130,7 +130,7 @@ def test_a_sweep_trains_runs_and_says_what_the_records_say(tmp_path: Path, capsy
             assert row["standard_deviation"] == pytest.approx(spread, rel=1e-9, nan_ok=True)
         assert np.isnan(frame.loc[(spec, several[0]["draws"], "mCE")]["mean"])
 
-    # The same command again: nothing is trained or run anew, and the tables stay as they are.
+    # The same command again: nothing is trained or run again, and the tables stay as they are.
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.suffix in (".safetensors", ".json")}
     assert bench("sweep", file, "--out", out) == 0
     again = capsys.readouterr()
@@ -162,15 +162,16 @@ def test_words_and_options_are_those_of_the_other_commands(tmp_path: Path) -> No
     file.write_text(
         'models = ["a"]\nsuites = ["all"]\ndataset = "parquet"\ndata_dir = "x"\ndataset_name = "mine"\ndraws = 3\n'
         'stress = "generated"\nbatch_size = 7\nseed = 4\nprecision = "bfloat16"\ndevice = "cpu"\n'
-        '[train]\nrecipe = "paper"\nmilestones = "text"\nepochs = 3\nlearning_rate = 1\nflip = false\ntrain_draws = 2\n'
+        '[train]\nrecipe = "paper,milestones=text"\nepochs = 3\nlearning_rate = 1\nflip = false\ndraws = 2\n'
     )
-    words = read(file).words
+    (sweep,) = read(file, "digits").values()
+    words = sweep.request
     assert (words.models, words.suites, words.dataset, words.data_dir) == (["a"], ["all"], "parquet", Path("x"))
     assert (words.dataset_name, words.draws, words.stress, words.batch_size) == ("mine", 3, "generated", 7)
     assert (words.seed, words.precision, words.device, words.trainings) == (4, "bfloat16", "cpu", [0])
-    options = read(file).options
-    assert (options.recipe, options.milestones, options.epochs) == ("paper", "text", 3)
-    assert (options.learning_rate, options.flip, options.train_draws) == (1, False, 2)
+    options = sweep.options
+    assert (options.recipe, options.epochs) == ("paper,milestones=text", 3)
+    assert (options.learning_rate, options.flip, options.draws) == (1, False, 2)
 
 
 @pytest.mark.parametrize(
@@ -186,9 +187,13 @@ def test_words_and_options_are_those_of_the_other_commands(tmp_path: Path) -> No
         ('models = ["a"]\nsuites = ["c"]\nseeds = [-1]', "seeds.0: Input should be greater than or equal to 0"),
         ('models = ["a"]\nsuites = ["c"]\nlimit = true', "limit: Input should be a valid integer"),
         ('models = ["a"]\nsuites = ["c"]\ndatset = "d"', "no key 'datset' in a sweep's file: did you mean 'dataset'?"),
-        ('models = ["a"]\nsuites = ["c"]\n[train]\nrecipe = "papr"', "Input should be 'paper' or 'fast'"),
+        ('models = ["a"]\nsuites = ["c"]\n[train]\nrecipe = 3', "train.recipe: Input should be a valid string"),
         ('models = ["a"]\nsuites = ["c"]\n[train]\nepoch = 1', "no key 'epoch' in [train]: did you mean 'epochs'?"),
         ('models = ["a"]\nsuites = ["c"]\n[train]\nlearning_rate = inf', "train.learning_rate: "),
+        ('models = ["a"]\nparts = 3', "parts: Input should be a valid dictionary"),
+        ('models = ["a"]\n[parts.p]\nlimit = 1', "[parts.p]: suites: Field required"),
+        ('models = ["a"]\nsuites = ["c"]\ntrain = 1\n[parts.p.train]\nepoch = 1', "no key 'epoch' in [train]"),
+        ('models = ["a"]\nsuites = ["c"]\n[parts.p]\n[parts.q]\ndataset = "x"', "different datasets"),
         ('models = ["a"]\nsuites = ["c"]\n[train]\nlimit = 3', "no key 'limit' in [train]: 'limit' goes above [train]"),
     ],
 )
@@ -196,18 +201,43 @@ def test_what_does_not_belong_is_named(text: str, told: str, tmp_path: Path) -> 
     file = tmp_path / "s.toml"
     file.write_text(text)
     with pytest.raises(UserError) as caught:
-        read(file)
+        read(file, "digits")
     assert told in str(caught.value)
     assert str(file) in str(caught.value)
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "docs").glob("*.toml")), ids=lambda path: path.name)
-def test_the_files_in_the_documentation_are_sweeps(path: Path) -> None:
-    words = read(path).words
-    assert len({str(registry.check_model(model)) for model in words.models}) == 20
-    registry.find("datasets", words.dataset)
-    for suite in words.suites:
-        registry.suite(suite)
+@pytest.mark.parametrize(("name", "count"), [("table_e1_cifar100", 20), ("table_e4_camvid", 5), ("study", 13)])
+def test_the_files_in_the_documentation_are_sweeps(name: str, count: int) -> None:
+    sweeps = read(ROOT / "docs" / f"{name}.toml", "digits").values()
+    assert len({str(registry.resolve(model).entry) for sweep in sweeps for model in sweep.models}) == count
+    for sweep in sweeps:
+        registry.find("datasets", sweep.dataset)
+        for suite in sweep.suites:
+            registry.suite(suite)
+
+
+def test_parts_share_what_they_do_not_set(tmp_path: Path) -> None:
+    file = tmp_path / "s.toml"
+    file.write_text(
+        'suites = ["c"]\nlimit = 5\n[train]\nrecipe = "short"\nepochs = 3\n'
+        '[parts.one]\nmodels = ["a"]\n[parts.two]\nmodels = ["b"]\nlimit = 7\ntrain.epochs = 4\n'
+    )
+    one, two = read(file, "digits").values()
+    assert list(read(file, "digits")) == ["s-one", "s-two"]
+    assert (one.models, one.limit, one.train.recipe, one.train.epochs) == (["a"], 5, "short", 3)
+    assert (two.models, two.limit, two.train.recipe, two.train.epochs) == (["b"], 7, "short", 4)
+    assert one.suites == two.suites == ["c"]
+
+
+def test_a_sweep_of_parts_runs_each_and_writes_its_tables(tmp_path: Path) -> None:
+    file, out = tmp_path / "s.toml", tmp_path / "runs"
+    file.write_text(
+        'models = ["tiny"]\nsuites = ["corruption,corruptions=fog,severities=2"]\n'
+        "[parts.few]\nlimit = 10\n[parts.more]\nlimit = 20\n"
+    )
+    assert bench("sweep", file, "--out", out) == 0
+    assert ", 10 images, " in (out / "s-few.md").read_text()
+    assert ", 20 images, " in (out / "s-more.md").read_text()
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -215,7 +245,7 @@ def test_a_file_that_is_not_there_is_refused(tmp_path: Path, capsys: pytest.Capt
     assert "no.toml cannot be read: No such file or directory; check the path" in capsys.readouterr().err
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
     assert bench("sweep", tmp_path / "binary.toml") == 2
-    assert "is not TOML" in capsys.readouterr().err
+    assert "is not UTF-8 text" in capsys.readouterr().err
 
 
 def test_unknown_models_stop_a_sweep_before_anything_is_trained(

@@ -12,8 +12,7 @@ from torch import nn
 
 from public_resnet20 import resnet20
 from stressbench import weights
-from stressbench.contracts import Dataset
-from stressbench.datasets.digits import InMemory
+from stressbench.contracts import Classification, Dataset, InMemory
 from stressbench.errors import UserError
 
 PUBLIC = Path(__file__).parents[3] / "shared" / "weights" / "cifar10_resnet20_public.th"
@@ -86,7 +85,9 @@ def test_a_count_of_batches_may_be_missing_and_nothing_else(tmp_path: Path) -> N
 
 @pytest.mark.skipif(not PUBLIC.exists(), reason=f"the public ResNet-20 is not at {PUBLIC}")
 def test_the_public_resnet20_is_read() -> None:
-    data = Dataset("cifar10", "test", InMemory(torch.zeros(0, 3, 32, 32)), torch.zeros(0), 10, (32, 32))
+    data = Dataset(
+        "cifar10", "test", Classification(10), InMemory(torch.zeros(0, 3, 32, 32)), InMemory(torch.zeros(0)), (32, 32)
+    )
     module = resnet20(data)
     weights.load(module, PUBLIC)
     theirs = torch.load(PUBLIC, weights_only=True, map_location="cpu")["state_dict"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -21,6 +23,8 @@ from model_family import (
     parameters,
     sizes,
 )
+from public_resnet20 import trained
+from stressbench import weights
 from stressbench.contracts import Dataset
 from stressbench_plugins.layers import MCDropout, Smooth
 from stressbench_plugins.variants import large
@@ -42,10 +46,9 @@ PUBLISHED = {
     "vgg16": ("vgg16_bn", 138_365_992),
     "vgg19": ("vgg19_bn", 143_678_248),
 }
-# Those of timm's resnetv2_* (v1.0), which are pre-activation ResNets without batch normalisation in the stem and in
-# the four shortcuts that have a convolution.
+# Those of timm's resnetv2_* (v1.0), which are pre-activation ResNets, as the reference implementation's, without batch
+# normalisation in the stem and in the four shortcuts that have a convolution.
 PREACTIVATION = {"preresnet50": 25_549_352, "preresnet101": 44_541_480, "preresnet152": 60_185_128}
-STEM_AND_SHORTCUTS = 2 * (64 + 256 + 512 + 1024 + 2048)
 # The well-known ones of the CIFAR networks, 10 classes.
 CIFAR = {
     "resnet18": 11_173_962,
@@ -60,7 +63,12 @@ DEPTHS = {
     "50": (3, 4, 6, 3),
     "101": (3, 4, 23, 3),
     "152": (3, 8, 36, 3),
+    "20": (3, 3, 3),
+    "32": (5, 5, 5),
+    "56": (9, 9, 9),
 }
+# He et al. (2016), table 6: 0.27, 0.46 and 0.85 million.
+CIFAR_NETWORKS = {"resnet20": 269_722, "resnet32": 464_154, "resnet56": 853_018}
 VGG_DEPTHS = {"11": (1, 1, 2, 2, 2), "13": (2,) * 5, "16": (2, 2, 3, 3, 3), "19": (2, 2, 4, 4, 4)}
 
 
@@ -77,7 +85,7 @@ def count_of_resnet(name: str, stem: int, classes: int) -> int:
     groups, width = {"resnext50": (32, 4), "resnext101": (32, 8)}.get(name, (1, 128 if "wide" in name else 64))
     pre, deep = name.startswith("pre"), int(digits(name)) >= 50
     norm = lambda channels: 2 * channels  # noqa: E731
-    total, inputs = 3 * 64 * stem**2 + norm(64), 64
+    total, inputs = 3 * 64 * stem**2 + (0 if pre else norm(64)), 64
     for stage, depth in enumerate(DEPTHS[digits(name)]):
         planes = 64 * 2**stage
         outputs = planes * (4 if deep else 1)
@@ -90,9 +98,25 @@ def count_of_resnet(name: str, stem: int, classes: int) -> int:
                 total += 9 * inputs * planes + 9 * planes * planes
                 total += norm(planes) + norm(inputs if pre else planes)
             if block == 0 and (stage > 0 or deep):
-                total += inputs * outputs + norm(outputs)
+                total += inputs * outputs + (0 if pre else norm(outputs))
             inputs = outputs
     return total + (norm(inputs) if pre else 0) + (inputs + 1) * classes
+
+
+def cifar_network(name: str) -> bool:
+    return residual(name) and len(DEPTHS[digits(name)]) == 3
+
+
+def count_of_cifar_network(name: str, classes: int) -> int:
+    """Layer by layer, without a parameter in any shortcut."""
+    pre = name.startswith("pre")
+    total, inputs = 27 * 16 + (0 if pre else 2 * 16), 16
+    for planes, depth in zip((16, 32, 64), DEPTHS[digits(name)], strict=True):
+        for _ in range(depth):
+            total += 9 * inputs * planes + 9 * planes * planes
+            total += 2 * planes + 2 * (inputs if pre else planes)
+            inputs = planes
+    return total + (2 * 64 if pre else 0) + 65 * classes
 
 
 def count_of_vgg(name: str, positions: int, classes: int) -> int:
@@ -110,6 +134,8 @@ def count(name: str, data: Dataset) -> int:
         first, positions = (3 * 121, 36) if big else (3 * 9, 4)
         convolutions = 64 * (first + 1) + 192 * 1601 + 384 * 1729 + 256 * 3457 + 256 * 2305
         return convolutions + 4096 * (256 * positions + 1) + 4096 * 4097 + data.classes * 4097
+    if cifar_network(name):
+        return count_of_cifar_network(name, data.classes)
     if residual(name):
         return count_of_resnet(name, 7 if big else 3, data.classes)
     return count_of_vgg(name, 49 if big else 1, data.classes)
@@ -117,8 +143,8 @@ def count(name: str, data: Dataset) -> int:
 
 def test_the_family_is_whole() -> None:
     depths = {
-        "resnet": (18, 34, 50, 101, 152),
-        "preresnet": (18, 34, 50, 101, 152),
+        "resnet": (18, 20, 32, 34, 50, 56, 101, 152),
+        "preresnet": (18, 20, 34, 50, 101, 152),
         "resnext": (50, 101),
         "wideresnet": (50, 101),
         "vgg": (11, 13, 16, 19),
@@ -143,8 +169,9 @@ def test_parameter_counts_and_smoothing_and_dropout_add_none(base: str) -> None:
 def test_the_counts_above_are_the_published_ones() -> None:
     assert {name: count(name, LARGE) for name in PUBLISHED} == {name: n for name, (_, n) in PUBLISHED.items()}
     assert {name: count(name, SMALL) for name in CIFAR} == CIFAR
+    assert {name: count(name, SMALL) for name in CIFAR_NETWORKS} == CIFAR_NETWORKS
     for name, published in PREACTIVATION.items():
-        assert count(name, LARGE) == published + STEM_AND_SHORTCUTS
+        assert count(name, LARGE) == published
 
 
 @pytest.mark.parametrize("base", PUBLISHED)
@@ -181,6 +208,9 @@ def smoothed(base: str, data: Dataset) -> list[int]:
         return [17, 9, 5] if data is SMALL else [56, 28, 14]
     if not residual(base):
         return [33, 17, 9, 5, 3] if data is SMALL else [225, 113, 57, 29, 15]
+    if cifar_network(base):
+        expected = [33, 18, 10] if data is SMALL else [225, 114, 58]  # one stem for images of any size
+        return expected[:2] if base.startswith("pre") else expected
     expected = [33, 18, 10, 6] if data is SMALL else [57, 30, 16, 9]
     return expected[:3] if base.startswith("pre") else expected
 
@@ -232,6 +262,38 @@ def test_dropout_sits_right_before_the_last_convolution_of_a_residual_block(base
     assert (taken["before"] == 0).any()
 
 
+@pytest.mark.parametrize("base", ["resnet20", "preresnet20"])
+def test_shortcuts_of_the_cifar_networks_take_every_second_pixel_and_add_zeros(base: str) -> None:
+    block = build(base).layer2[0]
+    x = torch.randn(2, 16, 7, 6)
+    with torch.no_grad():
+        first = normalised(block.bn1, x) if base == "preresnet20" else x
+        shortcut = torch.zeros(2, 32, 4, 3)
+        shortcut[:, 8:24] = first[:, :, ::2, ::2]
+        if base == "preresnet20":
+            y = F.conv2d(first, block.conv1.weight, padding=1, stride=2)
+            expected = F.conv2d(normalised(block.bn2, y), block.conv2.weight, padding=1) + shortcut
+        else:
+            y = normalised(block.bn1, F.conv2d(first, block.conv1.weight, padding=1, stride=2))
+            y = F.batch_norm(
+                F.conv2d(y, block.conv2.weight, padding=1), block.bn2.running_mean, block.bn2.running_var,
+                block.bn2.weight, block.bn2.bias,
+            )  # fmt: skip
+            expected = (y + shortcut).clamp(min=0)
+        torch.testing.assert_close(block(x.clone()), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_resnet20_takes_the_public_weights_key_by_key_and_computes_what_they_computed(shared: Path) -> None:
+    """Beside `public_resnet20`, which is written after the paper alone."""
+    theirs, data = trained(shared, "cpu")
+    images = data.images.read(0, 32).float() / 255
+    ours = build("resnet20", data, normalisation="imagenet")
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    weights.load(ours, shared / "weights" / "cifar10_resnet20_public.th")
+    with torch.no_grad():
+        torch.testing.assert_close(ours(images), theirs(images), rtol=1e-4, atol=1e-4)
+
+
 def test_dropout_ends_the_blocks_of_vgg() -> None:
     post = [type(m) for m in outline("vgg11-mcdo").features[:3]]
     assert post == [nn.Conv2d, nn.BatchNorm2d, nn.Sequential]
@@ -268,6 +330,13 @@ def test_preactivation_blocks_are_what_they_say(base: str) -> None:
             x = expected
 
 
+def test_a_preactivation_resnet_begins_with_a_bare_convolution() -> None:
+    net = build("preresnet18")
+    x, stem = outputs(net, [net.normalise, net.maxpool])
+    torch.testing.assert_close(stem, F.conv2d(x, net.conv1.weight.detach(), padding=1), rtol=1e-4, atol=1e-5)
+    assert [type(layer) for layer in net.layer2[0].downsample] == [nn.Conv2d]
+
+
 def test_a_preactivation_resnet_ends_with_batch_normalisation_and_relu() -> None:
     net = build("preresnet18-smooth")
     last, pooled = outputs(net, [net.layer4, net.avgpool])
@@ -285,6 +354,8 @@ def test_a_preactivation_resnet_ends_with_batch_normalisation_and_relu() -> None
         ("preresnet18-mcdo", SMALL, 0.3),
         ("vgg11-mcdo", SMALL, 0.3),
         ("prevgg11-mcdo-smooth", LARGE, 0.05),
+        ("resnet20-mcdo", SMALL, 0.1),
+        ("preresnet20-mcdo-smooth", SMALL, 0.1),
         ("alexnet-mcdo", SMALL, 0.1),
         ("alexnet-mcdo-smooth", LARGE, 0.1),
     ],

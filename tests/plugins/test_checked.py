@@ -13,7 +13,9 @@ from stressbench import randomness, registry
 from stressbench.testing import check_model, random_dataset
 
 # The smallest of each family and one of each other kind of block, on images as small as they take.
-SIDES = {"resnet18": 16, "preresnet18": 16, "vgg11": 32, "prevgg11": 32, "alexnet": 32}
+SIDES = dict.fromkeys(("resnet18", "preresnet18", "resnet20", "preresnet20"), 16) | dict.fromkeys(
+    ("vgg11", "prevgg11", "alexnet"), 32
+)
 SAMPLE = {
     **{f"resnet18{ending}": 16 for ending in ENDINGS},
     **{f"{base}{ending}": side for base, side in SIDES.items() for ending in ("", "-mcdo-smooth")},

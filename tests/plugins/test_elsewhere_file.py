@@ -1,4 +1,4 @@
-"""Models of a local file: found by name, typed by signature, and told apart by content."""
+"""Models of a local file: found by name, typed by signature, and distinguished by content."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from model_family import dataset
 from stressbench import registry
 from stressbench.cli import main
 from stressbench.errors import UserError
-from stressbench.training import recipes
-from stressbench_plugins import local_file
+from stressbench_plugins import local_file, recipes
 
 SMALL = dataset(32)
 FEW = ("--corruptions", "fog", "--severities", "1", "--limit", "8")
@@ -142,12 +141,12 @@ def test_paths_may_be_relative_to_the_folder_or_the_home(nets: Path, monkeypatch
     monkeypatch.setenv("HOME", str(nets.parents[1]))
     expected = f"file:nets.py@{digest(nets)}:small,width=3"
     for path in ("nets.py", "./nets.py", "~/my files/nets.py", str(nets)):
-        assert registry.pinned(f"file:{path}:small,width=3") == expected
-        assert registry.pinned(f"infer-noise:(file:{path}:small,width=3)") == f"infer-noise:({expected})"
+        assert registry.resolve(f"file:{path}:small,width=3").canonical == expected
+        assert registry.resolve(f"infer-noise:(file:{path}:small,width=3)").canonical == f"infer-noise:({expected})"
     # What a record says can be given again, where the file is.
-    assert registry.pinned(expected) == expected
+    assert registry.resolve(expected).canonical == expected
     with pytest.raises(UserError, match="is not an option: write option=value"):
-        registry.check_model("file:my,nets.py:small")
+        registry.resolve("file:my,nets.py:small")
 
 
 def test_a_record_has_the_content_and_no_folder(nets: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,11 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from model_family import dataset
-from stressbench import models, registry, weights
+from stressbench import registry, weights
 from stressbench.cli import main
-from stressbench.contracts import Dataset
+from stressbench.contracts import Dataset, Segmentation
 from stressbench.errors import UserError
-from stressbench.spec import parse
+from stressbench.execution import models
 
 IMAGENET = dataset(64, classes=1000)
 SMALL = dataset(32)
@@ -88,7 +89,7 @@ SHAPES = [(32, 32), (40, 64), (300, 260)]
         ("torchvision:efficientnet_b1", torchvision.models.EfficientNet_B1_Weights.DEFAULT.transforms()),
     ],
 )  # fmt: skip
-def test_preprocessing_is_the_librarys_own(spec: str, transform: Any, shape: tuple[int, int]) -> None:
+def test_preprocessing_is_that_of_the_library(spec: str, transform: Any, shape: tuple[int, int]) -> None:
     without = "pretrained=false" if spec.startswith("timm") else "weights=none"
     module = registry.model(f"{spec},{without}", SMALL)
     pixels = pictures(2, *shape)
@@ -136,7 +137,7 @@ def published(hub: Any) -> tuple[nn.Module, str]:
 
 def test_published_weights_predict_as_with_timm_itself(published: tuple[nn.Module, str]) -> None:
     theirs, commit = published
-    ready = models.ready(parse("timm:test_resnet"), IMAGENET, (), no_training)
+    ready = models.ready(registry.resolve("timm:test_resnet"), IMAGENET, (), no_training)
     repository = timm.get_pretrained_cfg("test_resnet").hf_hub_id
     assert ready.weights_source == f"timm {timm.__version__}, {repository} at {commit}"
     assert ready.checksum == weights.checksum(theirs)
@@ -185,12 +186,12 @@ def test_a_file_of_timms_own_weights_fits(name: str, suffix: str, tmp_path: Path
         torch.save({"state_dict": theirs.state_dict(), "epoch": 3}, path)
     else:
         path.write_bytes(save(dict(theirs.state_dict())))
-    ready = models.ready(parse(f"timm:{name},pretrained=false"), SMALL, (path,), no_training)
+    ready = models.ready(registry.resolve(f"timm:{name},pretrained=false"), SMALL, (path,), no_training)
     pixels = pictures(2, 32, 32)
     expected = theirs(transformed(timm_transform(name), pixels))
     torch.testing.assert_close(ready.module.eval()(floats(pixels)), expected, rtol=0, atol=0.05)
     assert ready.weights_source == f"file {path.name}"
-    assert ready.origins == (f"timm {timm.__version__}",)
+    assert ready.sources == (f"timm {timm.__version__}",)
 
 
 def test_an_extra_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,8 +208,8 @@ def test_an_extra_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> N
         ("timm:local-dir:/tmp", "no model 'local-dir:/tmp'"),
         ("timm:resnet18.a1_in1", "no weights 'a1_in1' of resnet18: did you mean 'a1_in1k'"),
         ("timm:resnet18,pretrained=perhaps", "option 'pretrained'"),
-        ("timm:resnet18,pretrained=false,size=0", "size=0 is no input size"),
-        ("timm", "write timm:SOMETHING"),
+        ("timm:resnet18,pretrained=false,size=0", "invalid size=0"),
+        ("timm", "write timm:NAME"),
         ("torchvision:resnte18", "did you mean 'resnet18'"),
         ("torchvision:fasterrcnn_resnet50_fpn", "no image classifier 'fasterrcnn_resnet50_fpn'"),
         ("torchvision:r3d_18", "no image classifier"),
@@ -239,7 +240,7 @@ def test_torchvisions_weights_predict_as_with_torchvision_itself(cached: Path) -
     torch.manual_seed(0)
     theirs = torchvision.models.squeezenet1_1().eval()
     torch.save(theirs.state_dict(), cached)
-    ready = models.ready(parse("torchvision:squeezenet1_1"), IMAGENET, (), no_training)
+    ready = models.ready(registry.resolve("torchvision:squeezenet1_1"), IMAGENET, (), no_training)
     assert ready.weights_source == f"torchvision {torchvision.__version__}, SqueezeNet1_1_Weights.IMAGENET1K_V1"
     assert ready.checksum == weights.checksum(theirs)
     pixels = pictures(3, 64, 64)
@@ -270,6 +271,38 @@ def test_torchvisions_server_that_cannot_be_reached_is_one_line(cached: Path) ->
     text = refusal("torchvision:squeezenet1_1", IMAGENET)
     url = torchvision.models.SqueezeNet1_1_Weights.DEFAULT.url
     assert text.startswith(f"SqueezeNet1_1_Weights.IMAGENET1K_V1 cannot be had from {url} (URLError")
+
+
+STREETS = replace(SMALL, task=Segmentation(5), image_size=(40, 56))
+
+
+def test_torchvisions_segmentation_networks_give_logits_of_the_images_size() -> None:
+    module = registry.model("torchvision:lraspp_mobilenet_v3_large,weights=none", STREETS).eval()
+    theirs = torchvision.models.segmentation.lraspp_mobilenet_v3_large(
+        weights=None, weights_backbone=None, num_classes=5
+    ).eval()
+    theirs.load_state_dict(module.state_dict())  # the names of the weights are torchvision's
+    images = torch.rand(2, 3, 40, 56, requires_grad=True)
+    preset = torchvision.models.segmentation.LRASPP_MobileNet_V3_Large_Weights.DEFAULT.transforms()
+    mean, std = (torch.tensor(value).view(3, 1, 1) for value in (preset.mean, preset.std))
+    logits = module(images)
+    assert logits.shape == (2, 5, 40, 56)
+    assert torch.equal(logits, theirs((images - mean) / std)["out"])
+    (gradient,) = torch.autograd.grad(logits.square().sum(), images)
+    assert bool(gradient.flatten(1).any(dim=1).all())
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ("torchvision:resnet18", "has no segmentation network 'resnet18'"),
+        ("torchvision:deeplabv3_resnet5", "did you mean 'deeplabv3_resnet50'"),
+        ("torchvision:fcn_resnet50", "has weights for 21 classes and some has 5"),
+        ("torchvision:fcn_resnet50,weights=none,size=32", "size=32 is for classifiers"),
+    ],
+)
+def test_wrong_segmentation_networks_are_refused_in_a_line(spec: str, words: str) -> None:
+    assert words in refusal(spec, STREETS)
 
 
 def test_networks_with_classifiers_halfway_train_and_predict() -> None:
@@ -307,7 +340,7 @@ def test_they_run_in_wrappers_and_ensembles(tmp_path: Path, capsys: pytest.Captu
 def test_they_are_explained(capsys: pytest.CaptureFixture[str]) -> None:
     bench("show", "timm:test_resnet,pretrained=false,size=64")
     shown = " ".join(capsys.readouterr().out.split())
-    for words in ("pretrained bool, default True", "size int | None", "0 input of conv1.0 3×64×64", "4 input of fc"):
+    for words in ("pretrained bool, default True", "size int or None", "0 input of conv1.0 3×64×64", "4 input of fc"):
         assert words in shown
     bench("show", "torchvision:squeezenet1_1,weights=none")
     assert "0 input of features.0 3×224×224" in " ".join(capsys.readouterr().out.split())

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from stressbench import randomness
-from stressbench.contracts import Dataset, Finite, Part, Sampler, Wrapper
+from stressbench.contracts import Dataset, Part, Sampler, Wrapper, traits
 from stressbench.datasets.digits import digits
 from stressbench.errors import UserError
 from stressbench_plugins.ensemble import Ensemble, ensemble
@@ -51,7 +51,7 @@ def test_which_members(dataset: Dataset) -> None:
         ("tiny", 0, "size=0"),
         ("tiny+tiny", None, "names a model twice"),
         ("ensemble:tiny", 2, "ensemble inside"),
-        ("tiny+", None, "names nothing"),
+        ("tiny+", None, "has no name"),
         ("tinny", None, "did you mean 'tiny'"),
     ],
 )
@@ -63,8 +63,8 @@ def test_what_is_no_ensemble_is_refused(dataset: Dataset, argument: str, size: i
 def test_draws_are_the_members(dataset: Dataset, images: Tensor) -> None:
     whole = members(dataset, Tiny, 3)
     assert isinstance(whole, Sampler)
-    assert isinstance(whole, Finite)
-    assert (whole.default_draws, whole.most_draws) == (3, 3)
+    assert traits(whole).stochastic
+    assert (whole.default_draws, whole.max_draws) == (3, 3)
     with torch.no_grad():
         naive = torch.stack([member(images) for member in whole.members])
         torch.testing.assert_close(whole.draws(images, 3), naive)
@@ -74,7 +74,7 @@ def test_draws_are_the_members(dataset: Dataset, images: Tensor) -> None:
 
 def test_dropout_members_take_turns_with_masks_of_their_own(dataset: Dataset, images: Tensor) -> None:
     whole = members(dataset, Dropped, 2)
-    assert (whole.default_draws, whole.most_draws) == (4, None)
+    assert (whole.default_draws, whole.max_draws) == (4, None)
     with torch.no_grad(), randomness.draw(KEYS, 0):
         ours = whole.draws(images, 5)
         naive = []
@@ -113,4 +113,4 @@ def test_an_ensemble_of_wrappers_unwraps_to_one_of_what_they_wrap(dataset: Datas
     assert isinstance(wrapped, Wrapper)
     assert isinstance(wrapped.unwrapped, Ensemble)
     assert [type(member) for member in wrapped.unwrapped.members] == [Tiny, Tiny]
-    assert wrapped.unwrapped.default_draws == wrapped.unwrapped.most_draws == 2
+    assert wrapped.unwrapped.default_draws == wrapped.unwrapped.max_draws == 2

@@ -99,7 +99,7 @@ def test_a_temperature_where_there_is_none_is_refused(prob: str) -> None:
 
 @pytest.mark.parametrize("kernel", [0, 4, 6, -1])
 def test_a_kernel_that_the_paper_does_not_have_is_refused(kernel: int) -> None:
-    with pytest.raises(UserError, match=f"kernel={kernel} .* 1, 2, 3, 5"):
+    with pytest.raises(UserError, match=f"kernel={kernel}: .* 1, 2, 3, 5"):
         Smooth(kernel=kernel)
 
 

@@ -10,18 +10,18 @@ from torch import nn
 
 from model_family import ENDINGS, ENTRY_POINTS, build, outline
 from stressbench import randomness, weights
-from stressbench.contracts import Model
+from stressbench.contracts import traits
 
 # One of each kind of block, small enough for the CPU; the others differ in numbers alone.
-SAMPLE = [base + ending for base in ("resnet18", "preresnet18", "vgg11", "prevgg11", "alexnet") for ending in ENDINGS]
+BASES = ("resnet18", "preresnet18", "resnet20", "preresnet20", "vgg11", "prevgg11", "alexnet")
+SAMPLE = [base + ending for base in BASES for ending in ENDINGS]
 
 
 @pytest.mark.parametrize("name", ENTRY_POINTS)
 def test_every_model_makes_logits_and_says_what_it_is(name: str) -> None:
     net = outline(name)
-    assert isinstance(net, Model)
-    stochastic = "mcdo" in name
-    assert (net.untrained, net.stochastic, net.default_draws) == (True, stochastic, 50 if stochastic else 1)
+    own, stochastic = traits(net), "mcdo" in name
+    assert (own.untrained, own.stochastic, own.draws()) == (True, stochastic, 50 if stochastic else 1)
     assert net(torch.rand(2, 3, 32, 32, device="meta")).shape == (2, 10)
 
 
@@ -35,10 +35,11 @@ def test_only_mc_dropout_makes_draws_differ_in_eval_mode(name: str) -> None:
     assert torch.equal(first, second) == (not net.stochastic)
 
 
-@pytest.mark.parametrize("base", ["resnet18", "preresnet18", "vgg11", "prevgg11", "alexnet"])
+@pytest.mark.parametrize("base", BASES)
 def test_the_variants_compute_one_network_where_nothing_is_added(base: str) -> None:
     images, plain, smooth = torch.rand(2, 3, 32, 32), build(base), build(f"{base}-smooth")
-    bare = build(f"{base}-mcdo-smooth", rate=0.0, stages="0" * {"alexnet": 3, "vgg11": 5, "prevgg11": 5}.get(base, 4))
+    stages = {"alexnet": 3, "resnet20": 3, "preresnet20": 3, "vgg11": 5, "prevgg11": 5}.get(base, 4)
+    bare = build(f"{base}-mcdo-smooth", rate=0.0, stages="0" * stages)
     bare.load_state_dict(plain.state_dict())
     smooth.load_state_dict(plain.state_dict())
     with torch.no_grad():

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model_family import ENTRY_POINTS, LARGE, build, dataset, factory, outline, outputs, sizes
+from model_family import ARCHITECTURES, ENTRY_POINTS, LARGE, build, dataset, factory, outline, outputs, sizes
 from stressbench import registry
 from stressbench.errors import UserError
 from stressbench_plugins.layers import Blur, MCDropout, Prob, Scale, Smooth
@@ -29,6 +29,17 @@ def declared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "find", find)
 
 
+def _stages(base: str) -> str:
+    """How many Smooth follow each stage by default."""
+    if "res" not in base:
+        return "111" if base == "alexnet" else "11111"
+    count = 3 if base.endswith(("20", "32", "56")) else 4
+    return "1" * (count - 1) + "0" if base.startswith("pre") else "1" * count
+
+
+STAGES = {base: _stages(base) for base in ARCHITECTURES}
+
+
 def layers(net: nn.Module, kind: type[nn.Module]) -> list:
     return [m for m in net.modules() if isinstance(m, kind)]
 
@@ -37,8 +48,9 @@ def layers(net: nn.Module, kind: type[nn.Module]) -> list:
 def test_signatures_say_which_options_a_model_has(name: str) -> None:
     options = dict(list(inspect.signature(factory(name)).parameters.items())[1:])
     expected = ["head", "activation"]
+    stages = STAGES[name.partition("-")[0]]
     if "res" in name:
-        expected.append("downsample")
+        expected.append("normalisation" if len(stages) == 3 else "downsample")
     if "-mcdo" in name:
         expected.append("rate")
     if "-smooth" in name:
@@ -46,8 +58,7 @@ def test_signatures_say_which_options_a_model_has(name: str) -> None:
     assert list(options) == expected
     assert options["head"].default == ("gap" if "res" in name else "mlp")
     if "-smooth" in name:
-        usual = "1111" if "res" in name else "111" if "alexnet" in name else "11111"
-        assert options["stages"].default == ("1110" if name.startswith("preres") else usual)
+        assert options["stages"].default == stages
 
 
 def test_words_become_typed_options(declared: None) -> None:
@@ -177,7 +188,7 @@ def test_blurpool_is_a_dense_convolution_and_a_strided_blur(base: str, main: Blo
         y, entry = main(block, x)
         # The dense convolution first, although the block blurs first: it is the same for one of 1×1.
         dense = F.conv2d(entry, block.downsample[0].weight)
-        expected = y + block.downsample[1](blurred(dense))
+        expected = y + block.downsample[1:](blurred(dense))
         expected = expected if base.startswith("pre") else F.relu(expected)
         torch.testing.assert_close(block(x.clone()), expected, rtol=1e-4, atol=1e-4)
 

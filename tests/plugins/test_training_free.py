@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stressbench import randomness, registry
-from stressbench.contracts import Composite, Dataset, Part, Sampler
+from stressbench.contracts import Classification, Composite, Dataset, Part, Sampler
 from stressbench.datasets.digits import digits
 from stressbench.errors import UserError
+from stressbench.execution.predict import Predictor
 from stressbench.locations import locate
-from stressbench.predict import Predictor
 from stressbench.testing import check_model
 from stressbench_plugins import resnet
 from stressbench_plugins.ensemble import Ensemble
@@ -36,7 +36,9 @@ def images(dataset: Dataset) -> Tensor:
 
 
 def predict(module: nn.Module, images: Tensor, keys: Tensor, draws: int, chunk: int = 100) -> Tensor:
-    return Predictor(module, registry.find("models", "tiny"), 10, draws, True, "float32", chunk)(images, keys)
+    return Predictor(
+        module, registry.find("models", "tiny"), Classification(10), [draws], True, "float32", chunk
+    ).predict(images, keys)
 
 
 class OnePass(nn.Module):
@@ -147,7 +149,7 @@ def test_transforms_are_different_symmetries_of_the_image(
     transforms: str, count: int, dataset: Dataset, images: Tensor
 ) -> None:
     wrapper = infer_transform(dataset, "tiny", transforms=transforms).eval()  # type: ignore[arg-type]
-    assert (wrapper.default_draws, wrapper.most_draws) == (count, count)
+    assert (wrapper.default_draws, wrapper.max_draws) == (count, count)
     seen: list[Tensor] = []
     wrapper.model.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     drawn = predict(wrapper, images, KEYS, count)

@@ -22,6 +22,7 @@ from stressbench.cli import main
 from stressbench.contracts import Batch, Condition, Dataset, Metrics
 from stressbench.datasets.digits import digits
 from stressbench.errors import UserError
+from stressbench.sampling import Unjudged
 from stressbench_suites.frequency import bands
 from stressbench_suites.frequency.suite import FrequencySuite
 from stressbench_suites.gradients import loss_gradient
@@ -132,7 +133,7 @@ def test_what_is_added_lies_in_its_band_and_has_the_same_norm_everywhere(
     # Greys in the middle, so that nothing is clipped and what is shown less the image is what was added.
     b = replace(b, images=0.4 + 0.2 * b.images)
     for condition in conditions_of(signal, suite):
-        stressed = suite.present(condition, b, model)
+        stressed = suite.stress(condition, b, Unjudged(model))
         added = stressed.images.double() - b.images.double()
         share = energies(added, 10)
         outside = np.delete(share, int(condition["band"]), axis=0).sum(0)
@@ -148,7 +149,7 @@ def test_what_is_added_lies_in_its_band_and_has_the_same_norm_everywhere(
 def test_clipping_is_seen_in_the_norm(dataset: Dataset) -> None:
     suite, b = FrequencySuite(noise_rms=0.5), batch()
     for condition in conditions_of("noise", suite):
-        stressed = suite.present(condition, b, Tiny(dataset))
+        stressed = suite.stress(condition, b, Unjudged(Tiny(dataset)))
         assert 0 <= stressed.images.min() <= stressed.images.max() <= 1
         shown = (stressed.images - b.images).flatten(1).norm(dim=1)
         torch.testing.assert_close(stressed.columns["clipped_norm"], shown)
@@ -157,7 +158,7 @@ def test_clipping_is_seen_in_the_norm(dataset: Dataset) -> None:
 
 def test_the_clean_images_are_shown_as_they_are(dataset: Dataset) -> None:
     suite, b = FrequencySuite(), batch()
-    stressed = suite.present(suite.conditions()[0], b, Tiny(dataset))
+    stressed = suite.stress(suite.conditions()[0], b, Unjudged(Tiny(dataset)))
     assert stressed.images is b.images
     assert stressed.columns["norm"].tolist() == [0] * 6
 
@@ -166,29 +167,32 @@ def test_the_step_is_the_sign_of_the_gradient_in_the_band(dataset: Dataset) -> N
     suite, b, model = FrequencySuite(fgsm_rms=1e-3), batch(), Tiny(dataset)
     b = replace(b, images=0.4 + 0.2 * b.images)
     given = b.images.clone().requires_grad_()
-    nn.functional.cross_entropy(model(given), b.labels, reduction="sum").backward()
+    nn.functional.cross_entropy(model(given), b.targets, reduction="sum").backward()
     assert given.grad is not None
     spectrum = np.fft.fft2(given.grad.sign().double().numpy())
     inside = (radius(32, 32) >= 0.4 * np.pi) & (radius(32, 32) < 0.5 * np.pi - 1e-9)
     step = np.fft.ifft2(spectrum * inside).real
     step *= 1e-3 * math.sqrt(3072) / np.linalg.norm(step.reshape(6, -1), axis=1)[:, None, None, None]
-    shown = suite.present(conditions_of("fgsm", suite)[4], b, model).images - b.images
+    shown = suite.stress(conditions_of("fgsm", suite)[4], b, Unjudged(model)).images - b.images
     np.testing.assert_allclose(shown.numpy(), step, rtol=0, atol=1e-6)
     # And it does harm.
     with torch.no_grad():
-        clean = nn.functional.cross_entropy(model(b.images), b.labels)
+        clean = nn.functional.cross_entropy(model(b.images), b.targets)
         for condition in conditions_of("fgsm", suite):
-            assert nn.functional.cross_entropy(model(suite.present(condition, b, model).images), b.labels) > clean
+            assert (
+                nn.functional.cross_entropy(model(suite.stress(condition, b, Unjudged(model)).images), b.targets)
+                > clean
+            )
 
 
 def test_a_stochastic_models_step_is_averaged_over_draws_that_the_judge_does_not_use(dataset: Dataset) -> None:
     suite, b, model = FrequencySuite(), batch(), Dropped(dataset)
     b = replace(b, images=0.4 + 0.2 * b.images)
     condition = conditions_of("fgsm", suite)[5]
-    shown = suite.present(condition, b, model).images - b.images
+    shown = suite.stress(condition, b, Unjudged(model)).images - b.images
 
     def step(keys: Tensor, draws: int) -> Tensor:
-        return suite.added(loss_gradient(model, b.images, b.labels, keys, draws).sign(), condition)
+        return suite.added(loss_gradient(model, b.images, b.targets, keys, draws).sign(), condition)
 
     own = randomness.split(b.keys, 1)[:, 0]
     torch.testing.assert_close(shown, step(own, 3), rtol=0, atol=1e-6)
@@ -198,12 +202,14 @@ def test_a_stochastic_models_step_is_averaged_over_draws_that_the_judge_does_not
 
 def test_images_depend_on_their_own_keys_alone(dataset: Dataset) -> None:
     suite, b = FrequencySuite(), batch()
-    part = Batch(b.images[2:4], b.labels[2:4], b.indices[2:4], b.keys[2:4])
+    part = Batch(b.images[2:4], b.targets[2:4], b.indices[2:4], b.keys[2:4])
     for condition in (conditions_of("noise", suite)[2], conditions_of("fgsm", suite)[7]):
-        whole = suite.present(condition, b, Tiny(dataset)).images
-        torch.testing.assert_close(suite.present(condition, part, Tiny(dataset)).images, whole[2:4], rtol=0, atol=1e-6)
-        assert torch.equal(suite.present(condition, b, Tiny(dataset)).images, whole)
-    noise = suite.present(conditions_of("noise", suite)[2], b, Tiny(dataset)).images - b.images
+        whole = suite.stress(condition, b, Unjudged(Tiny(dataset))).images
+        torch.testing.assert_close(
+            suite.stress(condition, part, Unjudged(Tiny(dataset))).images, whole[2:4], rtol=0, atol=1e-6
+        )
+        assert torch.equal(suite.stress(condition, b, Unjudged(Tiny(dataset))).images, whole)
+    noise = suite.stress(conditions_of("noise", suite)[2], b, Unjudged(Tiny(dataset))).images - b.images
     assert not torch.allclose(noise[0], noise[1], atol=1e-3)
 
 
@@ -219,7 +225,7 @@ def test_a_step_that_the_band_has_nothing_of_leaves_the_image_and_is_reported() 
     suite, b = FrequencySuite(signals=("fgsm",), bands=4), batch(classes=2, size=(29, 31))
     rows = []
     for condition in suite.conditions():
-        stressed = suite.present(condition, b, Bright())
+        stressed = suite.stress(condition, b, Unjudged(Bright()))
         columns = {**stressed.columns, **suite.observe(condition, b, Bright()(stressed.images).log_softmax(1)[None])}
         table = pd.DataFrame({name: column.numpy() for name, column in columns.items()})
         rows += suite.score([condition], [table])
@@ -260,7 +266,7 @@ def test_too_small_images_are_refused_in_a_line(dataset: Dataset) -> None:
     )
     assert FrequencySuite(bands=4).unsupported(replace(dataset, image_size=(8, 8))) is None
     with pytest.raises(UserError, match="8×8 pixels"):
-        suite.present(suite.conditions()[1], batch(size=(8, 8)), Tiny(dataset))
+        suite.stress(suite.conditions()[1], batch(size=(8, 8)), Unjudged(Tiny(dataset)))
 
 
 # --- the numbers ----------------------------------------------------------------------------------------------
@@ -273,7 +279,7 @@ def rows_of(conditions: list[Condition], accuracies: list[float]) -> list[Metric
 def test_area_and_worst_band_by_hand() -> None:
     suite = FrequencySuite(bands=4)
     rows = rows_of(suite.conditions(), [0.9, 0.8, 0.4, 0.6, 0.4, 0.5, 0.3, 0.2, 0.1])
-    record = suite.aggregate(suite.conditions(), rows, None)
+    record = suite.aggregate(suite.conditions(), rows)
     assert record["clean_accuracy"] == 0.9
     assert record["noise_auc"] == pytest.approx(0.55)
     assert record["noise_worst_accuracy"] == 0.4
@@ -289,13 +295,13 @@ def test_a_missing_band_is_never_a_partial_area(accuracies: list[float], left_ou
     suite = FrequencySuite(signals=("noise",))
     conditions = suite.conditions()
     rows = rows_of(conditions, accuracies)
-    record = suite.aggregate(conditions, rows, None)
+    record = suite.aggregate(conditions, rows)
     step = np.repeat(accuracies[1:], 100)  # the curve, drawn finely
     assert record["noise_auc"] == pytest.approx(np.trapezoid(step, dx=1 / 999), abs=2e-3)
     assert record["noise_worst_accuracy"] == min(accuracies[1:])
     assert record["fgsm_auc"] is record["fgsm_worst_frequency"] is None
     del conditions[left_out], rows[left_out]
-    record = suite.aggregate(conditions, rows, None)
+    record = suite.aggregate(conditions, rows)
     assert {name for name, value in record.items() if value is not None} == {"clean_accuracy"}
 
 
@@ -303,10 +309,10 @@ def test_rows_are_the_tables_means(dataset: Dataset) -> None:
     suite, b = FrequencySuite(), batch(n=50)
     condition = conditions_of("noise", suite)[9]
     log_probs = torch.randn(2, 50, 10, generator=torch.Generator().manual_seed(2)).log_softmax(-1)
-    columns = {**suite.present(condition, b, Tiny(dataset)).columns, **suite.observe(condition, b, log_probs)}
+    columns = {**suite.stress(condition, b, Unjudged(Tiny(dataset))).columns, **suite.observe(condition, b, log_probs)}
     (row,) = suite.score([condition], [pd.DataFrame({name: column.numpy() for name, column in columns.items()})])
     p = log_probs.double().exp().mean(0).numpy()
-    labels = b.labels.numpy()
+    labels = b.targets.numpy()
     assert row["accuracy"] == pytest.approx((p.argmax(1) == labels).mean())
     assert row["nll"] == pytest.approx(-np.log(p[np.arange(50), labels]).mean(), rel=1e-5)
     assert row["norm"] == pytest.approx(0.05 * math.sqrt(3072), rel=1e-5)
@@ -325,3 +331,12 @@ def test_a_run_from_the_command_line(tmp_path: Path) -> None:
     assert all(0 <= c["metrics"]["accuracy"] <= 1 for c in record["conditions"])
     assert all(value is not None for value in record["metrics"].values())
     assert record["conditions"][1]["metrics"]["norm"] == pytest.approx(0.05 * math.sqrt(3072), rel=1e-5)
+
+
+def test_the_worst_bands_place_has_no_interval() -> None:
+    """It is the place of a maximum: the jackknife's ends lay outside of [0, π]."""
+    found = {metric.name: metric for metric in FrequencySuite.metrics}
+    for signal in ("noise", "fgsm"):
+        assert found[f"{signal}_worst_frequency"].interval is None
+        assert found[f"{signal}_worst_frequency"].range == (0, math.pi)
+        assert found[f"{signal}_worst_accuracy"].interval == "proportion"

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from scipy.stats import rankdata
 
 from stressbench import randomness
-from stressbench.contracts import Batch, Condition, Dataset, Metrics
-from stressbench.datasets.digits import InMemory
+from stressbench.contracts import Batch, Classification, Condition, Dataset, InMemory, Metrics
 from stressbench.errors import UserError
+from stressbench.sampling import Unjudged
 from stressbench_suites.perturbation.engine import PERTURBATIONS, perturb
 from stressbench_suites.perturbation.suite import PerturbationSuite
 
@@ -31,7 +31,7 @@ def batch(labels: list[int]) -> Batch:
     n = len(labels)
     return Batch(
         images=torch.rand(n, 3, 32, 32, generator=torch.Generator().manual_seed(0)).mul(255).floor().div(255),
-        labels=torch.tensor(labels),
+        targets=torch.tensor(labels),
         indices=torch.arange(n),
         keys=randomness.image_keys(randomness.derive(0), torch.arange(n)),
     )
@@ -247,7 +247,7 @@ def test_wrong_options_are_refused(perturbations: tuple[str, ...], words: str) -
 
 def test_it_presents_the_engines_frames() -> None:
     b = batch([0, 1, 2])
-    stressed = PerturbationSuite().present({"perturbation": "rotate"}, b, torch.nn.Identity())
+    stressed = PerturbationSuite().stress({"perturbation": "rotate"}, b, Unjudged(torch.nn.Identity()))
     assert torch.equal(stressed.images, perturb(b.images, "rotate", b.keys))
     assert not stressed.columns
 
@@ -260,7 +260,7 @@ def made_up(seed: int) -> list[Metrics]:
 def test_the_records_metrics_are_means_over_the_ten_types() -> None:
     rows = made_up(0)
     frame = pd.DataFrame(rows)
-    assert PerturbationSuite().aggregate(ALL, rows, None) == {
+    assert PerturbationSuite().aggregate(ALL, rows) == {
         "consistency": pytest.approx(frame["consistency"].mean()),
         "mFP": pytest.approx(frame["flip_probability"].mean()),
         "mT5D": pytest.approx(frame["top5_distance"].mean()),
@@ -269,27 +269,27 @@ def test_the_records_metrics_are_means_over_the_ten_types() -> None:
         "relative_confidence": pytest.approx(frame["relative_confidence"].mean()),
         "error": pytest.approx(frame["error"].mean()),
     }
-    assert list(PerturbationSuite().aggregate(ALL, rows, None)) == [m.name for m in PerturbationSuite.metrics]
+    assert list(PerturbationSuite().aggregate(ALL, rows)) == [m.name for m in PerturbationSuite.metrics]
 
 
 @pytest.mark.parametrize("left_out", [0, 4, 9])
 def test_a_missing_type_is_never_a_partial_mean(left_out: int) -> None:
     conditions, rows = list(ALL), made_up(0)
     del conditions[left_out], rows[left_out]
-    assert set(PerturbationSuite().aggregate(conditions, rows, None).values()) == {None}
+    assert set(PerturbationSuite().aggregate(conditions, rows).values()) == {None}
 
 
 def test_an_unknown_number_leaves_its_mean_unknown() -> None:
     rows = made_up(0)
     rows[3]["top5_distance"] = None
-    ours = PerturbationSuite().aggregate(ALL, rows, None)
+    ours = PerturbationSuite().aggregate(ALL, rows)
     assert [name for name, value in ours.items() if value is None] == ["mT5D"]
 
 
 @pytest.mark.parametrize(("height", "width", "says"), [(32, 32, None), (64, 64, "64×64"), (32, 48, "32×48")])
 def test_other_sizes_are_not_supported(height: int, width: int, says: str | None) -> None:
     images = InMemory(torch.zeros(2, 3, height, width, dtype=torch.uint8))
-    data = Dataset("mine", "test", images, torch.zeros(2, dtype=torch.int64), classes=10, image_size=(height, width))
+    data = Dataset("mine", "test", Classification(10), images, InMemory(torch.zeros(2).long()), (height, width))
     found = PerturbationSuite().unsupported(data)
     assert (found is None) == (says is None)
     assert says is None or says in str(found)

@@ -17,12 +17,14 @@ from torch import Tensor, nn
 from batches import batch
 from stressbench import randomness, registry
 from stressbench.cli import main
-from stressbench.contracts import Dataset, Metrics, Part, Wrapper
+from stressbench.contracts import Classification, Dataset, Metrics, Part, Wrapper
 from stressbench.datasets.digits import digits
 from stressbench.errors import UserError
-from stressbench.predict import Predictor
+from stressbench.execution.predict import Predictor
+from stressbench.record import Precision
+from stressbench.sampling import Unjudged
 from stressbench_plugins.ensemble import Ensemble
-from stressbench_plugins.training_free import infer_dropout, infer_transform
+from stressbench_plugins.training_free import TRANSFORMS, InferTransform, infer_dropout, infer_transform
 from stressbench_suites.corruption.engine import corrupt
 from stressbench_suites.uncertainty.suite import CORRUPTIONS, SEVERITIES, UncertaintySuite
 from tiny_models import Dropped, Tiny
@@ -52,8 +54,12 @@ def row_of(columns: dict[str, Tensor]) -> Metrics:
     return row
 
 
+def predictor(module: nn.Module, draws: int = 1, precision: Precision = "float32", chunk: int = 100) -> Predictor:
+    return Predictor(module, registry.find("models", "tiny"), Classification(10), [draws], True, precision, chunk)
+
+
 def predict(module: nn.Module, images: Tensor, keys: Tensor, draws: int) -> Tensor:
-    return Predictor(module, registry.find("models", "tiny"), 10, draws, True, "float32", 100)(images, keys)
+    return predictor(module, draws).predict(images, keys)
 
 
 def test_clean_images_and_a_fixed_set_of_corruptions() -> None:
@@ -70,17 +76,17 @@ def test_clean_images_and_a_fixed_set_of_corruptions() -> None:
 def test_it_shows_the_engines_images_and_no_columns_for_a_model_that_wraps_nothing(dataset: Dataset) -> None:
     b = batch()
     for model in (Tiny(dataset), Dropped(dataset), Ensemble([Part("tiny", s, Tiny(dataset)) for s in range(2)])):
-        stressed = UncertaintySuite().present(FOG, b, model)
+        stressed = UncertaintySuite().stress(FOG, b, Unjudged(model))
         assert torch.equal(stressed.images, corrupt(b.images, "fog", 3, b.keys))
         assert stressed.columns == {}
-    assert UncertaintySuite().present(CLEAN, b, Tiny(dataset)).images is b.images
+    assert UncertaintySuite().stress(CLEAN, b, Unjudged(Tiny(dataset))).images is b.images
 
 
 def test_a_row_has_the_numbers_that_scikit_learn_and_scipy_give() -> None:
     b, log_probs = batch(n=200), log_probs_of(5)
     row = row_of(UncertaintySuite().observe(CLEAN, b, log_probs))
     draws = log_probs.double().softmax(-1).numpy()  # float32 sums to 1 but for rounding
-    p, labels = draws.mean(0), b.labels.numpy()
+    p, labels = draws.mean(0), b.targets.numpy()
     loss, right = -np.log(p[np.arange(200), labels]), p.argmax(1) == labels
     uncertainties = {
         "entropy": entropy(p, axis=1),
@@ -102,7 +108,7 @@ def test_a_row_has_the_numbers_that_scikit_learn_and_scipy_give() -> None:
 def test_a_model_that_knows_its_errors_scores_better_than_one_that_does_not() -> None:
     b = batch(n=200)
     wrong = torch.arange(200) < 60
-    answers = torch.where(wrong, (b.labels + 1) % 10, b.labels)
+    answers = torch.where(wrong, (b.targets + 1) % 10, b.targets)
     rows = []
     for unsure in (wrong, ~wrong):
         sharpness = torch.where(unsure, 1.0, 4.0) + 0.1 * torch.rand(200, generator=torch.Generator().manual_seed(0))
@@ -128,7 +134,7 @@ def test_one_draw_has_neither_variance_nor_mutual_information() -> None:
 @pytest.mark.parametrize(("right", "area"), [(True, 0), (False, 1)])
 def test_all_right_and_all_wrong_have_no_ranking_of_errors(right: bool, area: float) -> None:
     b = batch(n=20)
-    answers = b.labels if right else (b.labels + 1) % 10
+    answers = b.targets if right else (b.targets + 1) % 10
     logits = torch.rand(3, 20, 1) * 5 * nn.functional.one_hot(answers, 10)
     row = row_of(UncertaintySuite().observe(CLEAN, b, logits.log_softmax(-1)))
     assert row["auroc_error"] is None
@@ -148,12 +154,12 @@ def test_one_image_has_a_row() -> None:
 def test_how_far_a_wrapper_moves_from_the_model_that_it_wraps(dataset: Dataset) -> None:
     suite, b = UncertaintySuite(), batch(n=100)
     model = infer_dropout(dataset, "tiny", rate=0.4, location="features").eval()
-    stressed = suite.present(FOG, b, model)
+    stressed = suite.stress(FOG, b, Unjudged(model))
     log_probs = predict(model, stressed.images, b.keys, 4)
-    row = row_of({**suite.examine(FOG, b, stressed.images, model), **suite.observe(FOG, b, log_probs)})
+    row = row_of({**suite.examine(FOG, b, stressed.images, predictor(model)), **suite.observe(FOG, b, log_probs)})
     with torch.no_grad():
         plain = Tiny(dataset)(stressed.images).double().softmax(-1).numpy()
-    ours, labels = log_probs.double().exp().mean(0).numpy(), b.labels.numpy()
+    ours, labels = log_probs.double().exp().mean(0).numpy(), b.targets.numpy()
     moved = accuracy_score(labels, ours.argmax(1)) - accuracy_score(labels, plain.argmax(1))
     assert row["accuracy_moved"] == pytest.approx(moved, abs=1e-9)
     nlls = [-np.log(p[np.arange(100), labels]).mean() for p in (ours, plain)]
@@ -161,27 +167,44 @@ def test_how_far_a_wrapper_moves_from_the_model_that_it_wraps(dataset: Dataset) 
     assert row["nll_moved"] != 0
 
 
-def test_a_wrapper_that_disturbs_nothing_moves_nothing(dataset: Dataset) -> None:
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_wrapper_that_disturbs_nothing_moves_nothing(dataset: Dataset, precision: Precision) -> None:
     suite, b = UncertaintySuite(), batch(n=50)
-    model = infer_dropout(dataset, "tiny", rate=0.0, location="features").eval()
-    stressed = suite.present(CLEAN, b, model)
-    examined = suite.examine(CLEAN, b, stressed.images, model)
-    row = row_of({**examined, **suite.observe(CLEAN, b, predict(model, stressed.images, b.keys, 3))})
+    model = predictor(infer_dropout(dataset, "tiny", rate=0.0, location="features"), 3, precision)
+    row = row_of(
+        {**suite.examine(CLEAN, b, b.images, model), **suite.observe(CLEAN, b, model.predict(b.images, b.keys))}
+    )
     assert row["accuracy_moved"] == 0
-    assert row["nll_moved"] == pytest.approx(0, abs=1e-5)
+    assert row["nll_moved"] == pytest.approx(0, abs=1e-6)
+
+
+def test_the_unwrapped_model_is_given_as_many_images_at_once_as_the_wrapper(dataset: Dataset) -> None:
+    sizes: set[int] = set()
+
+    class Counted(Tiny):
+        def forward(self, images: Tensor) -> Tensor:
+            sizes.add(len(images))
+            return super().forward(images)
+
+    b = batch(n=10)
+    model = InferTransform(Counted(dataset), "tiny", TRANSFORMS["flip"])
+    columns = UncertaintySuite().examine(CLEAN, b, b.images, predictor(model, 2, chunk=4))
+    assert sizes == {4, 2}
+    whole = UncertaintySuite().examine(CLEAN, b, b.images, predictor(model, 2))
+    torch.testing.assert_close(columns["unwrapped_nll"], whole["unwrapped_nll"])
 
 
 def test_an_unwrapped_stochastic_model_makes_its_own_draws_independent_of_the_judges(dataset: Dataset) -> None:
     b = batch(n=30)
     model = infer_transform(dataset, "dropped").eval()
     torch.manual_seed(4)
-    columns = UncertaintySuite().examine(CLEAN, b, b.images, model)
+    columns = UncertaintySuite().examine(CLEAN, b, b.images, predictor(model))
     drawn = torch.rand(2)
     own = randomness.split(b.keys, 1)[:, 0]
 
     def nll(keys: Tensor, draws: int) -> Tensor:
         p = predict(Dropped(dataset), b.images, keys, draws).double().exp().mean(0)
-        return -p.gather(1, b.labels[:, None])[:, 0].log()
+        return -p.gather(1, b.targets[:, None])[:, 0].log()
 
     torch.testing.assert_close(columns["unwrapped_nll"].double(), nll(own, 3), rtol=1e-4, atol=1e-4)
     assert not torch.allclose(columns["unwrapped_nll"].double(), nll(b.keys, 3), atol=1e-2)
@@ -204,10 +227,10 @@ def test_wrapped_members_are_compared_with_the_plain_ensemble(
     b = batch(n=20)
     with torch.no_grad():
         p = torch.stack([member(b.images).double().softmax(-1) for member in members]).mean(0)
-    nll = -p.gather(1, b.labels[:, None])[:, 0].log()
-    columns = UncertaintySuite().examine(CLEAN, b, b.images, model)
+    nll = -p.gather(1, b.targets[:, None])[:, 0].log()
+    columns = UncertaintySuite().examine(CLEAN, b, b.images, predictor(model))
     torch.testing.assert_close(columns["unwrapped_nll"].double(), nll, rtol=1e-4, atol=1e-4)
-    assert columns["unwrapped_correct"].tolist() == (p.argmax(1) == b.labels).tolist()
+    assert columns["unwrapped_correct"].tolist() == (p.argmax(1) == b.targets).tolist()
 
 
 # --- the record -----------------------------------------------------------------------------------------------
@@ -220,14 +243,14 @@ def rows_of(seed: int) -> list[Metrics]:
 
 def test_means_are_over_the_twelve_stressed_conditions() -> None:
     rows = rows_of(0)
-    record = UncertaintySuite().aggregate([CLEAN, *CELLS], rows, None)
+    record = UncertaintySuite().aggregate([CLEAN, *CELLS], rows)
     frame = pd.DataFrame(rows)
     assert list(record) == [metric.name for metric in UncertaintySuite.metrics]
     assert next(iter(record)) == "mean_aurc"
     for name in NAMES[2:]:
         assert record[f"mean_{name}"] == pytest.approx(frame[name][1:].mean())
         assert record[f"clean_{name}"] == frame[name][0]
-    shuffled = UncertaintySuite().aggregate([*CELLS, CLEAN], [*rows[1:], rows[0]], None)
+    shuffled = UncertaintySuite().aggregate([*CELLS, CLEAN], [*rows[1:], rows[0]])
     assert shuffled == record
 
 
@@ -235,17 +258,17 @@ def test_means_are_over_the_twelve_stressed_conditions() -> None:
 def test_a_missing_condition_or_number_is_never_a_partial_mean(left_out: int) -> None:
     conditions, rows = [CLEAN, *CELLS], rows_of(1)
     rows[left_out]["auroc_error"] = None
-    record = UncertaintySuite().aggregate(conditions, rows, None)
+    record = UncertaintySuite().aggregate(conditions, rows)
     assert {name for name, value in record.items() if value is None} == {"mean_auroc_error"}
     del conditions[left_out], rows[left_out]
-    record = UncertaintySuite().aggregate(conditions, rows, None)
+    record = UncertaintySuite().aggregate(conditions, rows)
     assert {name for name, value in record.items() if value is not None} == {f"clean_{name}" for name in NAMES[2:]}
 
 
 def test_other_corruptions_do_not_enter_the_means() -> None:
-    plain = UncertaintySuite().aggregate([CLEAN, *CELLS], rows_of(2), None)
+    plain = UncertaintySuite().aggregate([CLEAN, *CELLS], rows_of(2))
     more = [{"corruption": "snow", "severity": 3}, {"corruption": "fog", "severity": 2}]
-    again = UncertaintySuite().aggregate([CLEAN, *CELLS, *more], [*rows_of(2), *rows_of(3)[:2]], None)
+    again = UncertaintySuite().aggregate([CLEAN, *CELLS, *more], [*rows_of(2), *rows_of(3)[:2]])
     assert again == plain
 
 

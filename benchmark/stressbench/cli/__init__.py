@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 
 import click
 
 from stressbench import __version__
+from stressbench.cli import door
+from stressbench.cli.acquire import acquire
 from stressbench.cli.compare import compare
 from stressbench.cli.data import data
 from stressbench.cli.leaderboard import leaderboard
@@ -19,12 +20,13 @@ from stressbench.cli.run import run
 from stressbench.cli.show import show
 from stressbench.cli.sweep import sweep
 from stressbench.cli.train import train
-from stressbench.errors import Interrupted, UserError
+from stressbench.cli.weights import weights
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="stressbench")
-def cli() -> None:
+@click.option("--debug", is_flag=True, help="Show the traceback of what goes wrong; may stand anywhere.")
+def cli(debug: bool) -> None:  # read from the arguments before they are parsed
     """How image classifiers and their uncertainty hold up under stress.
 
     \b
@@ -37,33 +39,11 @@ def cli() -> None:
     """
 
 
-for _command in (run, list_, show, compare, plot, data, train, sweep, plugin, leaderboard):
+for _command in (run, list_, show, compare, plot, data, train, acquire, weights, sweep, plugin, leaderboard):
     cli.add_command(_command)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command; every fault of the user's leaves here, as one line on stderr and exit code 2."""
-    try:
-        code = cli.main(arguments, prog_name="bench", standalone_mode=False) or 0
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()  # a group without a command: the help says which there are
-        code = 2
-    except click.UsageError as error:
-        command = error.ctx.command_path if error.ctx else "bench"
-        code = _fail(f"{error.format_message()} (`{command} --help` shows the options)", 2)
-    except UserError as error:
-        code = _fail(str(error), 2)
-    except Interrupted as error:
-        code = _fail(str(error), 130)
-    except (KeyboardInterrupt, click.Abort):
-        code = _fail("interrupted", 130)
-    except BrokenPipeError:
-        # The reader has gone (`bench list | head`); nothing more can be written, at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 1
-    sys.exit(code)
-
-
-def _fail(line: str, code: int) -> int:
-    click.echo("bench: " + " ".join(line.split()), err=True)
-    return code
+    """Run a command and exit; `door` says with which code."""
+    words, debug = door.split_debug(sys.argv[1:] if arguments is None else arguments)
+    sys.exit(door.close(lambda: cli.main(words, prog_name="bench", standalone_mode=False), debug))

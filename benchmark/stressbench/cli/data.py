@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from stressbench.cli import options
+
 
 @click.group()
 def data() -> None:
@@ -17,9 +19,9 @@ def data() -> None:
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Where to unpack it [default: the store].")
 @click.option("--url", help="A mirror of the published tar; it must have the published md5 all the same.")
 def pull(name: str, data_dir: Path | None, url: str | None) -> None:
-    """Fetch and unpack NAME: cifar10-c, cifar100-c or cifar10-p. Run it again to go on where it stopped."""
+    """Fetch and unpack NAME: cifar10-c, cifar100-c or cifar10-p. Run it again to resume where it stopped."""
+    from stressbench._util.terminal import Screen
     from stressbench.datasets import pull as pulling
-    from stressbench.terminal import Screen
 
     pulled = pulling.pull(name, Screen(), data_dir, url)
     click.echo(f"{pulled.folder}{' is there already' if pulled.already else ''}")
@@ -29,10 +31,10 @@ def pull(name: str, data_dir: Path | None, url: str | None) -> None:
 @click.option("--dataset", required=True, help="The clean images.")
 @click.option("--corruption", "corruptions", multiple=True, help="Only this one; may be repeated.")
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="The folder to write to.")
-@click.option("--limit", type=click.IntRange(min=1), help="Only the first so many images.")
-@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
-@click.option("--data-dir", type=click.Path(path_type=Path), help="Where the clean images are.")
-@click.option("--dataset-name", help="The name of a dataset of your own.")
+@options.limit
+@options.seed
+@options.data_dir("Where the clean images are.")
+@options.dataset_name
 @click.option("--batch-size", type=click.IntRange(min=1), default=256, show_default=True)
 def corrupt(
     dataset: str,
@@ -46,35 +48,43 @@ def corrupt(
 ) -> None:
     """Write the corruption suite's images of a test split to files, in the layout of CIFAR-10-C."""
     from stressbench import registry
+    from stressbench._util.terminal import Screen
+    from stressbench.contracts import StressSuite
     from stressbench.datasets import export
-    from stressbench.terminal import Screen
 
-    suite = registry.suite("corruption", {"corruptions": ",".join(corruptions)} if corruptions else {})
+    suite = registry.suite(options.SUITE, {"corruptions": ",".join(corruptions)} if corruptions else {})
+    assert isinstance(suite, StressSuite), "ours"
     clean = registry.dataset(dataset, "test", data_dir, dataset_name)
     for path in export.corrupt(clean, suite, corruptions, out, Screen(), limit, seed, batch_size):
         click.echo(path)
 
 
-@data.command()
+@data.command(cls=options.SuiteCommand)
 @click.option(
     "--suite",
     metavar="NAME",
-    help="A suite, with options as NAME,option=value [default: corruption, at one severity].",
+    help=f"A suite, with options as NAME,option=value [default: {options.SUITE}, at one severity].",
 )
-@click.option("--dataset", default="digits", show_default=True, help="The clean images.")
+@options.suite_options
+@options.dataset("The clean images.")
 @click.option(
     "--severity", type=click.IntRange(1, 5), help="Of suites with severities, only this [default without --suite: 3]."
 )
-@click.option("--model", metavar="NAME", help="The model that attacks look through, with options as in `bench run`.")
-@click.option("--weights", multiple=True, type=click.Path(path_type=Path), help="Its weights, as in `bench run`.")
+@click.option(
+    "--model",
+    metavar="NAME",
+    help="The model that attacks look through, or whose dense predictions are drawn; options as in `bench run`.",
+)
+@options.weights("Its weights, as in `bench run`.")
 @click.option("--difference", is_flag=True, help="Show also what was added to the clean image, amplified.")
 @click.option("--image", type=click.IntRange(min=0), default=0, show_default=True, help="Which test image.")
 @click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The PNG file to write.")
-@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
-@click.option("--data-dir", type=click.Path(path_type=Path), help="Where the clean images are.")
-@click.option("--dataset-name", help="The name of a dataset of your own.")
+@options.seed
+@options.data_dir("Where the clean images are.")
+@options.dataset_name
 def preview(
     suite: str | None,
+    suite_options: dict[str, str],
     dataset: str,
     severity: int | None,
     model: str | None,
@@ -88,22 +98,36 @@ def preview(
 ) -> None:
     """Draw one test image under each condition of a suite, as a run with this seed shows it.
 
-    A row is one kind of stress at its levels, or some frames of a sequence; what has one image each shares rows.
+    A row is one kind of stress at its levels, or some frames of a sequence; what has one image each shares rows. Of
+    segmentation and dense regression, --model adds its target, prediction, error and uncertainty.
     """
-    from stressbench import registry, session
-    from stressbench.datasets.preview import sheet
-    from stressbench.plan import Words
-    from stressbench.terminal import Screen
+    from stressbench import registry
+    from stressbench._util.terminal import Screen
+    from stressbench.contracts import Classification
+    from stressbench.execution import session
+    from stressbench.execution.request import RunRequest
+    from stressbench.plots import dense
+    from stressbench.plots.contact_sheet import sheet
+    from stressbench.training.provide import provider
 
     if weights and model is None:
         raise click.UsageError("--weights are a model's: name it with --model.")
     if suite is None:
-        suite, severity = "corruption", severity or 3
+        suite = options.SUITE
+        if "severities" not in suite_options:
+            severity = severity or 3
     if severity is not None:
-        suite = f"{suite},severities={severity}"
+        suite_options = {**suite_options, "severities": str(severity)}
     clean = registry.dataset(dataset, "test", data_dir, dataset_name)
-    module = None
-    if model is not None:
-        words = Words((suite,), (model,), dataset, data_dir, dataset_name, weights=weights)
-        module = session.model(words, clean, Screen())
-    click.echo(sheet(clean, suite, image, seed, out, module, difference))
+    if model is None:
+        click.echo(sheet(clean, suite, image, seed, out, None, difference, suite_options))
+        return
+    request = RunRequest((suite,), (model,), dataset, data_dir, dataset_name, weights=weights)
+    if isinstance(clean.task, Classification):
+        module = session.model(request, clean, Screen(), provider)
+        click.echo(sheet(clean, suite, image, seed, out, module, difference, suite_options))
+        return
+    if difference:
+        raise click.UsageError(f"--difference draws images alone, and --model the predictions of {clean.task.name}.")
+    predictor = session.predictor(request, clean, Screen(), provider)
+    click.echo(dense.picture(clean, suite, image, seed, out, predictor, suite_options))

@@ -7,15 +7,9 @@ from pathlib import Path
 
 import click
 
+from stressbench.cli import options
 from stressbench.errors import UserError
 
-_ROOT = click.option(
-    "--root",
-    type=click.Path(path_type=Path),
-    default=Path("leaderboard"),
-    show_default=True,
-    help="The leaderboard's folder.",
-)
 _MOST_LINES = 20  # findings of one file
 
 
@@ -26,7 +20,7 @@ def leaderboard() -> None:
 
 @leaderboard.command()
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN...")
-@_ROOT
+@options.root
 @click.option("--replace", is_flag=True, help="Put the record in the place of an older one of the same model.")
 def add(runs: tuple[Path, ...], root: Path, replace: bool) -> None:
     """Copy the records of runs (folders or record.json files) into the leaderboard."""
@@ -43,7 +37,7 @@ def add(runs: tuple[Path, ...], root: Path, replace: bool) -> None:
     metavar="COMMIT",
     help="Check the records that were added since this commit, and that nothing else was touched.",
 )
-@_ROOT
+@options.root
 def check(files: tuple[Path, ...], base: str | None, root: Path) -> None:
     """Check records as a pull request's are checked; each finding is a line.
 
@@ -54,7 +48,7 @@ def check(files: tuple[Path, ...], base: str | None, root: Path) -> None:
     from stressbench.leaderboard.words import printable
 
     if bool(files) == (base is not None):
-        raise UserError("nothing says what to check: give record files, or --base with a commit, and not both")
+        raise UserError("nothing says what to check: pass record files, or --base with a commit, and not both")
     added, found = (list(files), []) if base is None else changes.since(base, root)
     board = records.readable(root)
     for path in added:
@@ -69,19 +63,19 @@ def check(files: tuple[Path, ...], base: str | None, root: Path) -> None:
         raise UserError(
             f"{len(found)} finding{'s' * (len(found) > 1)} in {len(listed)} of {len({*added, *listed})} files"
         )
-    click.echo(f"{len(added)} file{' is' if len(added) == 1 else 's are'} right")
+    click.echo(f"{len(added)} record{'s' * (len(added) != 1)} passed")
 
 
 @leaderboard.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--conditions", type=click.IntRange(min=1), default=3, show_default=True, help="How many to run again.")
 @click.option("--seed", type=click.IntRange(min=0), help="Chooses the conditions; a new one each time otherwise.")
-@click.option("--weights", multiple=True, type=click.Path(path_type=Path), help="As for `bench run`.")
-@click.option("--dataset", help="The dataset's name for `bench run`, where the record has another.")
-@click.option("--data-dir", type=click.Path(path_type=Path), help="Where the data are.")
-@click.option("--batch-size", type=click.IntRange(min=1), help="Images at a time.")
-@click.option("--device", help="cpu or cuda; a GPU where there is one otherwise.")
-@_ROOT
+@options.weights("As for `bench run`.")
+@options.dataset("The dataset's name for `bench run`, where the record has another.", default=None)
+@options.data_dir()
+@options.batch_size
+@options.device
+@options.root
 def replay(file: Path, root: Path, conditions: int, seed: int | None, **means: object) -> None:
     """Run the first and a random few other conditions of a record again, and compare.
 
@@ -90,8 +84,8 @@ def replay(file: Path, root: Path, conditions: int, seed: int | None, **means: o
     """
     import secrets
 
+    from stressbench._util.terminal import Screen
     from stressbench.leaderboard import replay as replays
-    from stressbench.terminal import Screen
 
     chosen = secrets.randbelow(2**31) if seed is None else seed
     click.echo(f"the conditions are those of --seed {chosen}", err=True)
@@ -104,7 +98,7 @@ def replay(file: Path, root: Path, conditions: int, seed: int | None, **means: o
 
 
 @leaderboard.command()
-@_ROOT
+@options.root
 def build(root: Path) -> None:
     """Write README.md and index.html in the leaderboard's folder from its records."""
     from stressbench.leaderboard.build import build as build_pages
@@ -114,9 +108,9 @@ def build(root: Path) -> None:
 
 
 @leaderboard.command()
-@_ROOT
-def findings(root: Path) -> None:
-    """Write FINDINGS.md in the leaderboard's folder: what claims.toml expects, and whether the records bear it out."""
-    from stressbench.leaderboard.findings import write
+@options.root
+def replicate(root: Path) -> None:
+    """Write the replication report, REPLICATION.md: the papers' claims in claims.toml, each with a verdict."""
+    from stressbench.leaderboard.replication import write
 
     click.echo(write(root))

@@ -1,4 +1,4 @@
-"""`bench list`: what is installed, by name, without importing any of it."""
+"""`bench list`: what is installed, by name, without importing any of it unless the tasks of suites are asked for."""
 
 from __future__ import annotations
 
@@ -8,39 +8,39 @@ from collections.abc import Iterable
 import click
 
 from stressbench import registry
-
-# Our models that take something after a colon, which their names alone cannot say.
-_ARGUMENTS = {
-    "timm": ("NAME", "a network of timm, with the weights that it publishes, or pretrained=false"),
-    "torchvision": ("NAME", "an image classifier of torchvision, with one of its weights, or weights=none"),
-    "hub": ("OWNER/REPO", "safetensors with a timm configuration, on the Hugging Face hub"),
-    "file": ("PATH.py:NAME", "what a function in a file of yours makes, with its own options"),
-    "ensemble": ("MODEL", "trainings of a model, or several models: MODEL+MODEL"),
-    "infer-transform": ("MODEL", "passes of a model on transformed images"),
-    "infer-noise": ("MODEL", "passes of a model with Gaussian noise inside"),
-    "infer-dropout": ("MODEL", "passes of a model with dropout inside"),
-}
+from stressbench.errors import UserError
 
 
 @click.command("list")
-@click.argument("kinds", nargs=-1, type=click.Choice(registry.KINDS), metavar="[models|suites|datasets]...")
+@click.argument("kinds", nargs=-1, type=click.Choice(registry.KINDS), metavar="[models|suites|datasets|recipes]...")
 def list_(kinds: tuple[str, ...]) -> None:
-    """Show the models, suites and datasets that are installed, by the distribution that offers them.
+    """Show the models, suites, datasets and recipes that are installed, by the distribution that offers them.
 
-    A model and those that continue its name (net, net-wide) share a line.
+    A model and those that continue its name (net, net-wide) share a line. `bench list suites` also says which tasks
+    each suite is for.
     """
     for kind in kinds or registry.KINDS:
         click.echo(f"{kind}:")
-        offers: dict[str, list[str]] = {}
+        offers: dict[str, dict[str, str]] = {}
         for entry in registry.entries(kind):
-            offers.setdefault(f"{entry.distribution} {entry.version}", []).append(entry.name)
-        for offer, names in sorted(offers.items()):
+            usage = entry.name if entry.argument is None else f"{entry.name}:{entry.argument}"
+            offers.setdefault(f"{entry.distribution} {entry.version}", {})[entry.name] = usage
+        for offer, usages in sorted(offers.items()):
             click.echo(f"  {offer}")
-            ours = kind == "models" and offer.startswith("stressbench ")
-            for family in families(name for name in names if not (ours and name in _ARGUMENTS)):
-                click.echo("    " + "  ".join(family))
-            for name, (argument, meaning) in _ARGUMENTS.items() if ours else ():
-                click.echo(f"    {f'{name}:{argument}':<24}{meaning}")
+            if kinds and kind == "suites":
+                for name in usages:
+                    click.echo(f"    {name:<24}{_tasks(f'{offer.split()[0]}/{name}')}")
+                continue
+            for family in families(usages):
+                click.echo("    " + "  ".join(usages[name] for name in family))
+
+
+def _tasks(suite: str) -> str:
+    """The tasks that a suite supports, or the reason why it cannot be imported."""
+    try:
+        return ", ".join(sorted(registry.suite(suite).tasks))
+    except UserError as error:
+        return str(error)
 
 
 def families(names: Iterable[str]) -> list[list[str]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from stressbench.cli import options
 from stressbench.errors import UserError
 
 _MARKS = {"passed": "✓", "noted": "!", "failed": "✗", "skipped": "–"}
@@ -22,7 +23,8 @@ def plugin() -> None:
 @click.option("--out", type=click.Path(path_type=Path), help="The new folder [default: NAME, here].")
 def new(name: str, out: Path | None) -> None:
     """Write an installable package with a small model called NAME, for you to change."""
-    from stressbench import registry, scaffold
+    from stressbench import registry
+    from stressbench.cli import scaffold
 
     folder = out or Path(name)
     for path in scaffold.create(name, folder):
@@ -36,9 +38,9 @@ def new(name: str, out: Path | None) -> None:
 
 @plugin.command()
 @click.argument("name")
-@click.option("--dataset", help="Build it for this dataset [default: random 32×32 images, 10 classes].")
-@click.option("--data-dir", type=click.Path(path_type=Path), help="Where the data are.")
-@click.option("--dataset-name", help="The name of a dataset of your own.")
+@options.dataset("Build it for this dataset [default: random 32×32 images, 10 classes].", default=None)
+@options.data_dir()
+@options.dataset_name
 @click.option("--meta", is_flag=True, help="Shapes only, without numbers: for large models.")
 def check(name: str, dataset: str | None, data_dir: Path | None, dataset_name: str | None, meta: bool) -> None:
     """Check that model NAME, with options as NAME,option=value, keeps what models promise.
@@ -50,11 +52,10 @@ def check(name: str, dataset: str | None, data_dir: Path | None, dataset_name: s
     built_for = (
         testing.random_dataset() if dataset is None else registry.dataset(dataset, "test", data_dir, dataset_name)
     )
-    registry.check_model(name)
-    for entry in registry.plugins(name):
+    for entry in registry.resolve(name).plugins:
         click.echo(entry)
     height, width = built_for.image_size
-    click.echo(f"for {built_for.name} images of {height}×{width} pixels, {built_for.classes} classes\n")
+    click.echo(f"for {built_for.name} images of {height}×{width} pixels, {built_for.task.summary}\n")
     counts = dict.fromkeys(_MARKS, 0)
     failed = []
     for finding in testing.findings(name, built_for, meta=meta):
@@ -62,7 +63,7 @@ def check(name: str, dataset: str | None, data_dir: Path | None, dataset_name: s
         click.echo(f"{_MARKS[finding.status]} {finding.check:<13} {finding.detail}")
         if finding.status == "failed":
             failed.append(finding.check)
-    told = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
-    click.echo(f"\n{told}")
+    summary = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+    click.echo(f"\n{summary}")
     if failed:
         raise UserError(f"{name} fails {len(failed)} of {sum(counts.values())} checks ({', '.join(failed)}): change it")

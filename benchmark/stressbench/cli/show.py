@@ -1,4 +1,4 @@
-"""`bench show`: a model, or a run's record."""
+"""`bench show`: a model, a suite, a dataset, a recipe, or a run's record."""
 
 from __future__ import annotations
 
@@ -6,27 +6,30 @@ from pathlib import Path
 
 import click
 
+from stressbench.cli import options
 from stressbench.cli.formats import forms
 from stressbench.errors import UserError
 
 
 @click.command()
-@click.argument("target", metavar="MODEL|RUN")
-@click.option("--dataset", default="digits", show_default=True, help="The dataset that the model is built for.")
-@click.option("--data-dir", type=click.Path(path_type=Path), help="Where the data are.")
-@click.option("--dataset-name", help="The name of a dataset of your own.")
+@click.argument("target", metavar="MODEL|SUITE|DATASET|RECIPE|RUN")
+@options.dataset("The dataset that the model is built for.")
+@options.data_dir()
+@options.dataset_name
 @forms
 def show(target: str, dataset: str, data_dir: Path | None, dataset_name: str | None, form: str | None) -> None:
-    """Explain MODEL: its options, size, draws, and the locations for the training-free wrappers.
+    """Explain a model (its options, size, draws and locations), a suite (its options, metrics and conditions), a
+    dataset (its task, splits and size) or a recipe (its options).
 
     Given a run folder or a record file instead, print the record again: as tables, or in the form that is asked for.
     """
-    from stressbench import explain, record, registry
-    from stressbench import show as shown
+    from stressbench import record, registry
+    from stressbench.execution import explain
+    from stressbench.results import show as shown
 
     if explain.is_run(target):
         found = record.load(Path(target))
-        suite = registry.suite(found.suite.offer)
+        suite = registry.suite(found.suite.offer, task=found.dataset.task)
         if form is None:
             shown.result(suite, found, Path(target) if Path(target).is_dir() else Path(target).parent)
         elif form == "json":
@@ -35,6 +38,15 @@ def show(target: str, dataset: str, data_dir: Path | None, dataset_name: str | N
             click.echo({"markdown": shown.markdown, "csv": shown.as_csv}[form](suite, found))
         return
     if form is not None:
-        raise UserError(f"--{form} is for runs, and {target} is no run folder or record file")
-    for line in explain.model(target, registry.dataset(dataset, "test", data_dir, dataset_name)):
+        raise UserError(f"--{form} is for runs, and {target} is neither a run folder nor a record file")
+    kind = explain.kind(target)
+    if kind == "suites":
+        lines = explain.suite(target)
+    elif kind == "datasets":
+        lines = explain.dataset(target, data_dir, dataset_name)
+    elif kind == "recipes":
+        lines = explain.recipe(target)
+    else:
+        lines = explain.model(target, registry.dataset(dataset, "test", data_dir, dataset_name))
+    for line in lines:
         click.echo(line)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from stressbench.plan import Failure
-    from stressbench.session import Finished
+    from stressbench.execution.plan import Failure
+    from stressbench.execution.session import Finished
 
 
 @click.command()
@@ -21,30 +21,38 @@ if TYPE_CHECKING:
     show_default=True,
     help="The folder of run folders, and of the tables.",
 )
-@click.option("--fresh", is_flag=True, help="Run anew what is already in the run folders; weights stay as they are.")
+@click.option("--fresh", is_flag=True, help="Run again what is already in the run folders; weights stay as they are.")
 def sweep(file: Path, out: Path, fresh: bool) -> None:
     """Train what lacks weights, run each model through each suite, and write the tables.
 
     FILE is TOML: models, suites, seeds (a training of each model for each), dataset and the other options of
-    `bench run`, and in a table [train] those of `bench train`. The same command goes on where it was stopped.
+    `bench run`, and in a table [train] those of `bench train`. Tables [parts.NAME] are sweeps that share these keys
+    and set others. The same command resumes where it stopped.
     """
-    from stressbench import models, session
-    from stressbench import sweep as sweeps
-    from stressbench.cli.run import close
-    from stressbench.plan import Failure
-    from stressbench.terminal import Screen
+    from functools import partial
 
-    wanted = sweeps.read(file)
-    finished: list[Finished] = []
+    from stressbench._util.terminal import Screen, printing
+    from stressbench.cli import options
+    from stressbench.cli.run import close
+    from stressbench.execution import models, session
+    from stressbench.execution.plan import Failure
+    from stressbench.training import sweep as sweeps
+    from stressbench.training.provide import provider
+
+    runs: list[tuple[str, str]] = []
     failures: list[Failure] = []
-    for outcome in session.run(wanted.words, out, fresh, Screen(), wanted.options):
-        if isinstance(outcome, Failure):
-            failures.append(outcome)
-            continue
-        finished.append(outcome)
-        # After each, so that a long sweep can be looked at.
-        page, table = sweeps.write(out, file.stem, finished)
-    if finished:
-        click.echo(f"{page.read_text(encoding='utf-8')}\ntables  {page}\n        {table}")
-    runs = [(models.named(one.record.model.spec, one.training), one.record.suite.name) for one in finished]
-    close(wanted.dataset, out, runs, failures)
+    wanted = sweeps.read(file, options.DATASET)
+    for name, part in wanted.items():
+        finished: list[Finished] = []
+        for outcome in session.run(part.request, out, fresh, Screen(), partial(provider, options=part.options)):
+            if isinstance(outcome, Failure):
+                failures.append(outcome)
+                continue
+            finished.append(outcome)
+            # After each, so that a long sweep can be looked at.
+            page, table = sweeps.write(out, name, finished)
+        if finished:
+            with printing():
+                click.echo(f"{page.read_text(encoding='utf-8')}\ntables  {page}\n        {table}")
+        runs += [(models.named(str(one.plan.model), one.training), one.record.suite.name) for one in finished]
+    close(part.dataset, out, runs, failures)  # which all parts share

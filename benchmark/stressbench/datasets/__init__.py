@@ -1,1 +1,1 @@
-"""Where images come from: the embedded set, Parquet folders, the hub, and the official archives beside them."""
+"""Datasets: the embedded ones, Parquet folders, the Hugging Face hub, and official archives beside them."""

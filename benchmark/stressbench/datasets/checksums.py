@@ -1,4 +1,4 @@
-"""What the files of the published sets are and sum to; without torch, so that fetching them starts at once."""
+"""Names and checksums of the published files; importing it does not import torch."""
 
 from __future__ import annotations
 

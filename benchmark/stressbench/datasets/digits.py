@@ -6,28 +6,14 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
-from stressbench.contracts import Dataset
+from stressbench.contracts import Classification, Dataset, InMemory
 from stressbench.errors import UserError
 
 SIZE = 32
 TEST = 200
 # Of the train split's pixels, over images and positions; grey, so the three channels agree.
 MEAN, STD = 0.3046, 0.3224
-
-
-class InMemory:
-    """`contracts.Images` of one uint8 tensor (N, 3, H, W)."""
-
-    def __init__(self, pixels: Tensor) -> None:
-        self.pixels = pixels
-
-    def __len__(self) -> int:
-        return len(self.pixels)
-
-    def read(self, start: int, stop: int) -> Tensor:
-        return self.pixels[start:stop]
 
 
 def digits(split: str, data_dir: Path | None = None, name: str | None = None) -> Dataset:
@@ -53,9 +39,9 @@ def digits(split: str, data_dir: Path | None = None, name: str | None = None) ->
     return Dataset(
         name="digits",
         split=split,
+        task=Classification(10),
         images=InMemory(pixels),
-        labels=torch.from_numpy(file.target[part]).to(torch.int64),
-        classes=10,
+        targets=InMemory(torch.from_numpy(file.target[part]).to(torch.int64)),
         image_size=(SIZE, SIZE),
         mean=(MEAN, MEAN, MEAN),
         std=(STD, STD, STD),

@@ -1,4 +1,4 @@
-"""A large file over HTTP, resumable: what has come stays in a `.part` file beside it until it is whole."""
+"""Resumable downloads over HTTP: an incomplete file is kept as `.part` beside the target."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+from stressbench._util.terminal import Screen
 from stressbench.errors import UserError
-from stressbench.terminal import Screen
 
 _PATIENCE = 15.0  # seconds without an answer or a byte until the server counts as out of reach
 _BLOCK = 1 << 20
@@ -20,12 +20,12 @@ _PAUSE = 1.0  # seconds before a broken connection is taken up again
 
 
 def download(url: str, target: Path, screen: Screen) -> None:
-    """Fetch `url` to `target`, taking up `target` + ".part" where that is there.
+    """Download `url` to `target`, resuming from `target` + ".part" if that exists.
 
-    A connection that breaks is taken up again as long as each attempt brings something. What came is kept whatever
-    happens, Ctrl-C included; whether it is the right file is for the caller to check.
+    A broken connection is retried as long as each attempt receives data. Received data is kept, also after Ctrl-C; the
+    caller checks whether it is the right file.
 
-    Raises `UserError` for a server that cannot be reached or refuses, and for a full disk.
+    Raises `UserError` if the server cannot be reached or refuses, and for a full disk.
     """
     if not url.startswith(("https://", "http://")):
         raise UserError(f"'{url}' is not a web address: --url takes one that starts with https:// or http://")
@@ -54,7 +54,7 @@ def disk_full(folder: Path) -> UserError:
 
 def _failed(url: str, target: Path, why: str) -> UserError:
     return UserError(
-        f"{url} could not be fetched: {why}. Run it again to go on where it stopped, name a mirror with --url, or put "
+        f"{url} could not be fetched: {why}. Run it again to resume where it stopped, name a mirror with --url, or put "
         f"the file at {target} by hand and run it again"
     )
 

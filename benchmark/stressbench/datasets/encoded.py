@@ -1,4 +1,4 @@
-"""Images that are kept as encoded bytes and decoded as they are read."""
+"""Images that are stored encoded and decoded when they are read."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SCAN = 4096  # rows whose first bytes are looked at together
 
 
 class EncodedImages:
-    """`contracts.Images` of a column of encoded bytes; all must have the size of the first.
+    """`contracts.Source` of a column of encoded bytes; all must have the size of the first.
 
     `where` turns a position into words for an error, such as "row 3 of test.parquet".
     """
@@ -75,7 +75,7 @@ class EncodedImages:
         return pc.struct_field(column, "bytes") if pa.types.is_struct(column.type) else column
 
     def _decode(self, index: int, encoded: bytes | None, size: tuple[int, int] | None) -> NDArray[np.uint8]:
-        """One image, (H, W, 3), refused by its header alone if it has not this `size`."""
+        """One image, (H, W, 3); an image of another size is refused before it is decoded."""
         if encoded is None:
             # The library would open the path, or the URL, that such a row may name instead.
             raise UserError(f"image {index} ({self._where(index)}) has no bytes: write the images into the file")
@@ -84,10 +84,10 @@ class EncodedImages:
                 ImageOps.exif_transpose(image, in_place=True)
                 height, width = image.height, image.width
                 if size in (None, (height, width)):
-                    return np.asarray(_rgb(image))
+                    return np.asarray(rgb(image))
         except Exception as error:  # a damaged file makes Pillow raise nearly anything
             raise UserError(
-                f"image {index} ({self._where(index)}) cannot be decoded: {error}. Mend or remove that row"
+                f"image {index} ({self._where(index)}) cannot be decoded: {error}. Fix or remove that row"
             ) from error
         raise UserError(
             f"image {index} ({self._where(index)}) is {width}×{height}, but image 0 is {self.size[1]}×{self.size[0]}: "
@@ -95,7 +95,8 @@ class EncodedImages:
         )
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def rgb(image: Image.Image) -> Image.Image:
+    """An image of any mode in RGB; raises `ValueError` for one whose pixels have no fixed range."""
     if image.mode.startswith("I;16"):
         # The high byte, as Pillow does for 16-bit colour; its own conversion to RGB clips at 255.
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))

@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stressbench.contracts import Batch, Condition, Dataset, Suite
+from stressbench._util.terminal import Screen
+from stressbench.contracts import Batch, Condition, Dataset, StressSuite
+from stressbench.datasets.cache import read, read_targets, to_float
 from stressbench.datasets.checksums import LABELS
 from stressbench.datasets.official import SEVERITIES, map_npy
-from stressbench.datasets.resident import read, to_float
 from stressbench.errors import UserError, did_you_mean
 from stressbench.randomness import derive, image_keys
-from stressbench.terminal import Screen
+from stressbench.sampling import Unjudged
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
 def corrupt(
     dataset: Dataset,
-    suite: Suite,
+    suite: StressSuite,
     corruptions: Sequence[str],
     out: Path,
     screen: Screen,
@@ -72,7 +74,7 @@ def _path(out: Path, name: str) -> Path:
     return out / f"{name}.npy"
 
 
-def _by_corruption(suite: Suite, chosen: Sequence[str]) -> dict[str, list[Condition]]:
+def _by_corruption(suite: StressSuite, chosen: Sequence[str]) -> dict[str, list[Condition]]:
     """Each corruption's conditions in the order of their severity."""
     found: dict[str, dict[int, Condition]] = {}
     for condition in suite.conditions():
@@ -87,18 +89,22 @@ def _by_corruption(suite: Suite, chosen: Sequence[str]) -> dict[str, list[Condit
 
 
 def present(
-    dataset: Dataset, suite: Suite, condition: Condition, start: int, stop: int, seed: int
+    dataset: Dataset, suite: StressSuite, condition: Condition, start: int, stop: int, seed: int
 ) -> NDArray[np.uint8]:
     """Images start … stop−1 as a run of the suite with this seed shows them: (N, H, W, 3), uint8."""
     batch = clean(dataset, condition, start, stop, seed)
-    return to_pixels(suite.present(condition, batch, torch.nn.Identity()).images)
+    return to_pixels(suite.stress(condition, batch, Unjudged(torch.nn.Identity())).images)
 
 
 def clean(dataset: Dataset, condition: Condition, start: int, stop: int, seed: int) -> Batch:
     """Images start … stop−1 as a run with this seed gives them to a suite, on the CPU."""
-    indices = torch.arange(start, stop)
+    indices, seed = torch.arange(start, stop), derive(seed, condition)
     images = to_float(read(dataset, start, stop), torch.device("cpu"))
-    return Batch(images, dataset.labels[start:stop], indices, image_keys(derive(seed, condition), indices))
+    batch = Batch(images, read_targets(dataset, start, stop), indices, image_keys(seed, indices), dataset.task)
+    if dataset.recordings is None:
+        return batch
+    recordings = dataset.recordings[start:stop]
+    return replace(batch, recordings=recordings, recording_keys=image_keys(seed, recordings))
 
 
 def to_pixels(images: Tensor) -> NDArray[np.uint8]:

@@ -1,10 +1,9 @@
-"""A checksum of what a model is shown, whatever files it came from."""
+"""A checksum of a dataset's pixels and targets, independent of its files."""
 
 from __future__ import annotations
 
 import hashlib
 
-import torch
 from torch import Tensor
 
 from stressbench.contracts import Dataset
@@ -19,7 +18,9 @@ class Fingerprint:
         height, width = dataset.image_size
         # The shape first, so that the same bytes cut into other images are other images.
         self._hash = hashlib.sha256(f"stressbench images {n} 3 {height} {width}\n".encode())
-        self._hash.update(dataset.labels[:n].to(torch.int64).numpy().astype("<i8").tobytes())
+        for start in range(0, n, BLOCK):
+            targets = dataset.targets.read(start, min(start + BLOCK, n))
+            self._hash.update(targets.numpy().astype("<f4" if targets.is_floating_point() else "<i8").tobytes())
 
     def update(self, pixels: Tensor) -> None:
         """The next images: (N, 3, H, W), uint8, on the CPU."""
@@ -32,7 +33,7 @@ class Fingerprint:
 def fingerprint(dataset: Dataset, n: int) -> str:
     """`"sha256:<64 hex digits>"` of the pixels, shape and labels of the first n images.
 
-    It does not depend on how the images were encoded or stored. `Resident` gives it without a second reading.
+    It does not depend on how the images were encoded or stored. `ImageCache` gives it without a second reading.
     """
     running = Fingerprint(dataset, n)
     for start in range(0, n, BLOCK):

@@ -1,4 +1,4 @@
-"""Parquet files in a folder: which ones make up a split, and whether they are whole and hold what they must.
+"""Parquet files in a folder: finds those of a split, and checks that they are complete and valid.
 
 Only the files' metadata and the label columns are read here; `encoded.py` reads the images.
 """
@@ -29,7 +29,7 @@ class Columns:
 
 @dataclass(frozen=True)
 class File:
-    """One Parquet file that has been found whole."""
+    """A complete Parquet file."""
 
     path: Path
     rows: int
@@ -56,7 +56,7 @@ def find(folder: Path, split: str) -> list[Path]:
     if len(found) > 1:
         first, second, *_ = found
         raise UserError(
-            f"both {first} and {second} hold {split}*.parquet: give the one that is meant to --data-dir, "
+            f"both {first} and {second} hold {split}*.parquet: pass the one that is meant to --data-dir, "
             "or move the other away"
         )
     (files,) = found.values()
@@ -91,7 +91,7 @@ def inspect(path: Path, columns: Columns) -> File:
     if len(labels) == 0:
         raise UserError(f"{path} has no rows: remove it, or download it again")
     if labels.null_count:
-        raise UserError(f"{path}: row {pc.index(pc.is_null(labels), True)} has no label: mend or remove that row")
+        raise UserError(f"{path}: row {pc.index(pc.is_null(labels), True)} has no label: fix or remove that row")
     _refuse(path, labels, pc.less(labels, 0), "labels count from 0")
     return File(path, len(labels), labels, _class_names(path, schema, columns.label))
 
@@ -121,7 +121,7 @@ def _check_types(path: Path, schema: pa.Schema, columns: Columns) -> None:
 def _refuse(path: Path, labels: pa.ChunkedArray, wrong: pa.ChunkedArray, why: str) -> None:
     row = pc.index(wrong, True).as_py()
     if row >= 0:
-        raise UserError(f"{path}: row {row} has label {labels[row]}, but {why}: mend or remove that row")
+        raise UserError(f"{path}: row {row} has label {labels[row]}, but {why}: fix or remove that row")
 
 
 def _class_names(path: Path, schema: pa.Schema, label: str) -> list[str] | None:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stressbench.contracts import Condition, Images
+from stressbench.contracts import Condition, Source
 from stressbench.datasets.checksums import CHECKSUMS, CIFAR10_P, LABELS, md5
 from stressbench.errors import UserError
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 SEVERITIES = 5
 
-_MEND = "complete it, `bench data pull` the set again, or use --stress generated"  # a file that is not whole
+_ADVICE = "complete it, `bench data pull` the set again, or use --stress generated"  # a file that is not whole
 _SAMPLE = 64  # sequences that are held against the clean images
 _LIKE = 0.75  # how many of them have to be most like their own
 
@@ -60,12 +60,12 @@ class _Files:
         """One file as a read-only map, of this type (None: any integer) and shape."""
         path = self._path(name)
         if not path.is_file():
-            raise UserError(f"{path} is missing: {_MEND}")
-        rows = map_npy(path, _MEND)
+            raise UserError(f"{path} is missing: {_ADVICE}")
+        rows = map_npy(path, _ADVICE)
         if rows.dtype != dtype if dtype is not None else rows.dtype.kind not in "iu":
-            raise UserError(f"{path} holds {rows.dtype}, not {dtype or 'integers'}: {_MEND}")
+            raise UserError(f"{path} holds {rows.dtype}, not {dtype or 'integers'}: {_ADVICE}")
         if rows.shape != shape:
-            raise UserError(f"{path} has shape {rows.shape}, but {shape} goes with the clean images: {_MEND}")
+            raise UserError(f"{path} has shape {rows.shape}, but {shape} goes with the clean images: {_ADVICE}")
         return rows
 
     def _checksums(self) -> Mapping[str, str]:
@@ -140,7 +140,7 @@ class PerturbationArchive(_Files):
     """
 
     def __init__(
-        self, folder: Path, images: Images, size: tuple[int, int] = (32, 32), archive: str | None = None
+        self, folder: Path, images: Source, size: tuple[int, int] = (32, 32), archive: str | None = None
     ) -> None:
         super().__init__(folder, None, archive)
         self._images = images
@@ -176,7 +176,7 @@ class PerturbationArchive(_Files):
         """The sequences start … stop−1 of this perturbation: (stop − start, T, 3, H, W), uint8."""
         # A map of its own, let go at once: pages that were looked at count as the process's memory as long as they are
         # mapped, and a whole type is a gigabyte.
-        rows = map_npy(self._path(str(condition["perturbation"])), _MEND)
+        rows = map_npy(self._path(str(condition["perturbation"])), _ADVICE)
         return _channels_first(rows[start:stop])
 
 
@@ -199,15 +199,15 @@ def _channels_first(rows: NDArray[Any]) -> Tensor:
     return torch.from_numpy(np.array(np.moveaxis(rows, -1, -3), order="C"))
 
 
-def map_npy(path: Path, mend: str) -> NDArray[Any]:
-    """A read-only map of an .npy file; raises `UserError`, with `mend` as what to do, if it is none or not whole.
+def map_npy(path: Path, cure: str) -> NDArray[Any]:
+    """A read-only map of an .npy file; raises `UserError`, with `cure` as what to do, if it is not one or not whole.
 
     Pickled objects are refused: a map of a file cannot hold any.
     """
     try:
         return np.lib.format.open_memmap(path, mode="r")
     except Exception as error:  # numpy hands a damaged header to Python's tokenizer, which has errors of its own
-        raise UserError(f"{path} is not a whole .npy file of numbers ({error}): {mend}") from error
+        raise UserError(f"{path} is not a whole .npy file of numbers ({error}): {cure}") from error
 
 
 def _is_stressed(condition: Condition) -> bool:

@@ -15,17 +15,18 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from stressbench.contracts import Dataset
+from stressbench import registry
+from stressbench._util.home import home
+from stressbench._util.locks import require_locks
+from stressbench.contracts import Classification, Dataset, InMemory
 from stressbench.datasets.encoded import EncodedImages
 from stressbench.datasets.folder import Columns, File, check_range, find, inspect
+from stressbench.datasets.identity import claimed, identify
 from stressbench.errors import UserError
-from stressbench.home import home
 
 if TYPE_CHECKING:
     import datasets
 
-# Names that stand for a certain set of pixels; no other folder may carry them.
-RESERVED = ("digits", "cifar10", "cifar100")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _OTHER = {"test": "train", "train": "test"}
 
@@ -43,7 +44,8 @@ def parquet(split: str, data_dir: Path | None = None, name: str | None = None) -
     """The folder `data_dir` of Parquet files with columns `img` (encoded images) and `label`, called `name`.
 
     The number of classes is that of the label's ClassLabel feature, else 1 + the highest label of the train and the
-    test files together, as far as they are there, so that the two splits of a folder agree.
+    test files together, as far as they are there, so that the two splits of a folder agree. A test split called
+    `imagenet` counts as altered unless it has that set's form (see `identity.py`).
 
     Raises `UserError` without a folder or a name, for the name of another dataset, and for files that are not whole
     (see `folder.py`).
@@ -51,16 +53,21 @@ def parquet(split: str, data_dir: Path | None = None, name: str | None = None) -
     if data_dir is None:
         raise UserError("'parquet' reads a folder of yours: name it with --data-dir")
     if name is None:
-        raise UserError("'parquet' needs a name for the record and the leaderboard: give one with --dataset-name")
+        raise UserError("'parquet' needs a name for the record and the leaderboard: pass one with --dataset-name")
     called = check_name(name)
     rows = load_folder(data_dir, split, Columns("img", "label"))
+    published = None
+    if split == "test":
+        published = identify(called, rows.images, rows.labels, rows.classes, rows.images.size)
     return Dataset(
         name=called,
         split=split,
+        task=Classification(rows.classes),
         images=rows.images,
-        labels=rows.labels,
-        classes=rows.classes,
+        targets=InMemory(rows.labels),
         image_size=rows.images.size,
+        altered=split == "test" and claimed(called) != published and claimed(called) is not None,
+        published=published,
     )
 
 
@@ -68,9 +75,19 @@ def check_name(name: str) -> str:
     """`name`, if a dataset of one's own may be called so; raises `UserError` otherwise."""
     if not _NAME.fullmatch(name):
         raise UserError(f"'{name}' cannot name a dataset: use up to 64 letters, digits, dots, hyphens and underscores")
-    if re.sub(r"[^a-z0-9]", "", name.lower()) in RESERVED:
-        raise UserError(f"'{name}' stands for the published images: give your own another name with --dataset-name")
+    if (other := stands_for(name)) is not None:
+        raise UserError(f"'{name}' stands for the dataset {other}: name your own differently with --dataset-name")
     return name
+
+
+def stands_for(name: str) -> str | None:
+    """The installed dataset whose name this is, however it is spelt: `CIFAR-10` is `cifar10`; None for a new name."""
+    known = {_plain(entry.name): entry.name for entry in registry.entries("datasets")}
+    return known.get(_plain(name))
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def load_folder(folder: Path, split: str, columns: Columns, classes: int | None = None) -> Rows:
@@ -123,13 +140,16 @@ def _load(files: Sequence[File], split: str, columns: Columns) -> datasets.Datas
     from datasets import Features, Image, Value, load_dataset
     from datasets.exceptions import DatasetsError
 
+    cache = home() / "cache" / "parquet"
     try:
+        cache.mkdir(parents=True, exist_ok=True)
+        require_locks(cache, "point STRESSBENCH_HOME at a folder")
         with offline(), _quiet():
             return load_dataset(
                 "parquet",
                 data_files={split: [glob.escape(str(file.path.resolve())) for file in files]},
                 split=split,
-                cache_dir=str(home() / "cache" / "parquet"),
+                cache_dir=str(cache),
                 columns=[columns.image, columns.label],
                 features=Features({columns.image: Image(), columns.label: Value("int64")}),
             )

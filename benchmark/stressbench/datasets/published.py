@@ -5,18 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from stressbench.contracts import Archive, Dataset
+from stressbench._util.home import home
+from stressbench.contracts import Archive, Classification, Dataset, InMemory
 from stressbench.datasets.checksums import CIFAR10_C, LABELS
 from stressbench.datasets.encoded import EncodedImages
 from stressbench.datasets.folder import Columns
+from stressbench.datasets.identity import identify
 from stressbench.datasets.official import CorruptionArchive, PerturbationArchive
 from stressbench.datasets.parquet import Rows, check_name, load_folder, offline, rows_of
 from stressbench.datasets.pull import ARCHIVES
 from stressbench.errors import UserError
-from stressbench.home import home
 
 _SIZE = (32, 32)
-_ROWS = {"test": 10_000, "train": 50_000}
+_TRAIN = 50_000  # images
 _PATIENCE = 10.0  # seconds until the hub counts as out of reach
 
 
@@ -31,6 +32,9 @@ class _Published:
     corrupted: str  # its archive's key in `pull.ARCHIVES`
     checksums: dict[str, str] | None  # of the corrupted set's files, where they are published
     perturbed: str | None  # as `corrupted`, of the set of sequences; None where there is none
+    bar: (
+        str | None
+    )  # the folder that the authors' code writes C-bar to, which has no download; None where there is none
 
 
 _CIFAR10 = _Published(
@@ -43,6 +47,7 @@ _CIFAR10 = _Published(
     corrupted="cifar10-c",
     checksums=CIFAR10_C,
     perturbed="cifar10-p",
+    bar="CIFAR-10-C-Bar",
 )
 _CIFAR100 = _Published(
     name="cifar100",
@@ -54,6 +59,7 @@ _CIFAR100 = _Published(
     corrupted="cifar100-c",
     checksums=None,
     perturbed=None,
+    bar=None,
 )
 
 
@@ -70,8 +76,9 @@ def cifar100(split: str, data_dir: Path | None = None, name: str | None = None) 
 def _dataset(published: _Published, split: str, data_dir: Path | None, name: str | None) -> Dataset:
     """A published set from the hub, or from the Parquet folder `data_dir` with the hub's column names.
 
-    It counts as altered unless all its images are lossless (PNG, as published), 32×32, and as many as published; a
-    folder under a `name` of its own claims to be nothing else, so it does not.
+    A test split counts as altered unless its content is the published one (see `identity.py`), a train split unless
+    all its images are lossless (PNG, as published), 32×32, and as many as published. A folder under a `name` of its own
+    claims to be nothing else, so it is not altered.
 
     Raises `UserError` where the hub is out of reach and the set not in its cache, for a faulty folder (see
     `folder.py`), and for a `name` without a `data_dir`.
@@ -83,17 +90,24 @@ def _dataset(published: _Published, split: str, data_dir: Path | None, name: str
         raise UserError(f"the published '{published.name}' keeps its name: --dataset-name goes with --data-dir")
     else:
         rows = _from_hub(published, split)
-    whole = len(rows.images) == _ROWS[split] and rows.images.size == _SIZE and rows.images.all_png()
+    content = (
+        identify(called, rows.images, rows.labels, rows.classes, rows.images.size)
+        if split == "test"
+        else published.name
+        if len(rows.images) == _TRAIN and rows.images.size == _SIZE and rows.images.all_png()
+        else None
+    )
     return Dataset(
         name=called,
         split=split,
+        task=Classification(rows.classes),
         images=rows.images,
-        labels=rows.labels,
-        classes=rows.classes,
+        targets=InMemory(rows.labels),
         image_size=rows.images.size,
         mean=published.mean,
         std=published.std,
-        altered=name is None and not whole,
+        altered=name is None and content != published.name,
+        published=content,
         archives=_archives(published, data_dir, rows.images) if split == "test" else {},
     )
 
@@ -117,6 +131,8 @@ def _archives(published: _Published, data_dir: Path | None, images: EncodedImage
         folder = place / perturbed.folder
         if folder.is_dir():
             archives["perturbation"] = PerturbationArchive(folder, images, images.size, perturbed.md5)
+    if published.bar is not None and (place / published.bar).is_dir():
+        archives["c-bar"] = CorruptionArchive(place / published.bar, images.size)
     return archives
 
 

@@ -1,4 +1,4 @@
-"""The published corrupted and perturbed sets: fetched, checked against their published md5, and unpacked."""
+"""Downloads published corrupted and perturbed sets, checks their md5, and unpacks them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
+from stressbench._util.home import home
+from stressbench._util.locks import hold
+from stressbench._util.terminal import Screen
 from stressbench.datasets.checksums import CHECKSUMS, CIFAR10_C, CIFAR10_P, md5
 from stressbench.datasets.download import disk_full, download
 from stressbench.errors import UserError, did_you_mean
-from stressbench.home import home
-from stressbench.terminal import Screen
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ ARCHIVES = {
 
 @dataclass(frozen=True)
 class Pulled:
-    """Where a set is, and whether it had been there before."""
+    """The folder of a set, and whether it existed before."""
 
     folder: Path
     already: bool
@@ -72,12 +71,10 @@ def pull(name: str, screen: Screen, data_dir: Path | None = None, url: str | Non
         return Pulled(folder, already=True)
     try:
         place.mkdir(parents=True, exist_ok=True)
-        with FileLock(place / f".{archive.tar}.lock", timeout=0):
+        with hold(place / f".{archive.tar}.lock", f"fetching {tar}", "choose a folder with --data-dir"):
             _fetch(archive, tar, url or archive.url, screen)
             _unpack(archive, tar, folder, screen)
             tar.unlink()
-    except Timeout as error:
-        raise UserError(f"another process is fetching {tar}: wait for it, or end it") from error
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise disk_full(place) from error
@@ -93,7 +90,7 @@ def _fetch(archive: PublishedArchive, tar: Path, url: str, screen: Screen) -> No
         bad = tar.replace(tar.with_name(tar.name + ".bad"))
         raise UserError(
             f"{tar} has md5 {found}, but {archive.md5} is published, so it was set aside as {bad.name}: "
-            "run this again to fetch it anew"
+            "run the command again to fetch it again"
         )
 
 

@@ -1,1 +1,1 @@
-"""The leaderboard, which is made from records and nothing else."""
+"""The leaderboard, generated from records alone."""

@@ -1,11 +1,10 @@
-"""What the records of a leaderboard say to a claim: agrees, disagrees, or not tested and why."""
+"""Verdicts on claims from the leaderboard's records: agrees, disagrees, or not tested with the reason."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
@@ -16,9 +15,9 @@ from stressbench.errors import UserError, did_you_mean
 from stressbench.leaderboard.claims import Claims, Comparison, Extreme, Side
 from stressbench.leaderboard.ranking import Entry, Group
 from stressbench.record import Row
-from stressbench.resampling import LEVEL, half_width
-from stressbench.runner import describe
-from stressbench.show import change
+from stressbench.results import resampling
+from stressbench.results.conditions import describe
+from stressbench.results.show import change
 
 Interval = tuple[float, float]
 _WHOLE = 1e-6  # images; by how much rounding moves a count
@@ -26,7 +25,7 @@ _WHOLE = 1e-6  # images; by how much rounding moves a count
 
 @dataclass(frozen=True)
 class Number:
-    """One side of a claim, as far as a record has it."""
+    """One side of a claim: its number, or the reason why no record has it."""
 
     model: str
     entry: Entry | None
@@ -37,8 +36,8 @@ class Number:
     missing: str = ""  # why there is no value
 
     @property
-    def half(self) -> float | None:
-        """The longer half of the interval: the other may have been cut off where the metric's range ends."""
+    def half_width(self) -> float | None:
+        """The longer half of the interval: the other one may be cut off at the end of the metric's range."""
         if self.value is None or self.interval is None:
             return None
         return max(self.value - self.interval[0], self.interval[1] - self.value)
@@ -46,7 +45,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Answer:
-    """One claim: what was expected of the second number less the first, and what is known of it."""
+    """One claim: the expected difference of the second number minus the first, and the measured one."""
 
     metric: Metric  # the second side's; the first's has its unit
     label: str
@@ -58,31 +57,33 @@ class Answer:
 
     @property
     def difference(self) -> float | None:
-        """The second number less the first, None where one is unknown."""
+        """The second number minus the first; None if one is unknown."""
         if self.first.value is None or self.second.value is None:
             return None
         return self.second.value - self.first.value
 
     @property
     def interval(self) -> Interval | None:
-        """The difference ± the jackknife's half-width of it, since both numbers are of the same images.
+        """The difference ± its half-width from the jackknife, which is paired: both numbers are of the same images.
 
-        Of conditions, whose numbers records do not have without some of the images, it is the half-widths of both in
-        quadrature, as of independent images.
+        Records have no jackknife of conditions; for these the half-widths of both are added in quadrature, as for
+        independent images.
         """
-        if self.difference is None:
+        if self.difference is None or self._half is None:
             return None
+        return self.difference - self._half, self.difference + self._half
+
+    @property
+    def _half(self) -> float | None:
         if self.first.without and self.second.without:
-            half = half_width(np.subtract(self.second.without, self.first.without))
-        elif self.first.half is not None and self.second.half is not None:
-            half = math.hypot(self.first.half, self.second.half)
-        else:
+            return resampling.half_width(np.subtract(self.second.without, self.first.without))
+        if self.first.half_width is None or self.second.half_width is None:
             return None
-        return self.difference - half, self.difference + half
+        return math.hypot(self.first.half_width, self.second.half_width)
 
     @property
     def verdict(self) -> Literal["agrees", "disagrees", "not tested"]:
-        """Whether the interval lies wholly on one side of what was expected."""
+        """Whether the whole interval lies on the expected side."""
         if self.interval is None:
             return "not tested"
         low, high = self.interval if self.expect == "lower" else (-self.interval[1], -self.interval[0])
@@ -90,13 +91,13 @@ class Answer:
 
     @property
     def edge(self) -> str:
-        """What the difference is expected to be under or over, for a person."""
+        """The bound that the difference is expected to be below or above, formatted."""
         edge = self.margin if self.expect == "lower" else -self.margin
         return change(edge, None, self.metric) if edge else "0"
 
     @property
     def reason(self) -> str:
-        """Why it is not tested; nothing where it is."""
+        """Why the claim is not tested; empty if it is."""
         if self.verdict != "not tested":
             return ""
         sides = (self.first, self.second)
@@ -106,14 +107,14 @@ class Answer:
             return f"{missing} to compare with {others[0]}" if len(others) == 1 else missing
         if self.interval is None:
             lacking = dict.fromkeys(side.model for side in sides if side.interval is None and not side.without)
-            return f"no interval in the record of {' and '.join(lacking)}"
+            return f"no interval in the record of {' and '.join(lacking)}" if lacking else "no image makes a difference"
         return f"not told apart: the interval holds {self.edge}"
 
 
 def answers(claims: Claims, groups: Sequence[Group]) -> Iterator[tuple[Comparison | Extreme, list[Answer]]]:
     """Each of the claims with its answers.
 
-    Raises `UserError` for a suite that is not installed, a metric that it does not have, and two of unlike units.
+    Raises `UserError` for a suite that is not installed, an unknown metric, and two metrics with different units.
     """
     wanted: list[Comparison | Extreme] = [*claims.comparisons, *claims.extremes]
     for claim in wanted:
@@ -157,7 +158,7 @@ def _compared(claim: Comparison, metrics: Sequence[Metric], groups: Sequence[Gro
 
 
 def _number(side: Side, metric: Metric, group: Group | None) -> Number:
-    """A side's number: where a model has several results, of the one that knows it at the most draws."""
+    """A side's number; of several results of a model, from the one with the most draws."""
     found, missing = _results(side.model, group)
     if not found:
         return Number(side.model, None, missing=missing)
@@ -195,7 +196,7 @@ def _extreme(claim: Extreme, model: str, metric: Metric, groups: Sequence[Group]
             return Number(model, entry, missing=f"the record of {model} has not {what}")
         value = min(known) if claim.expect == "lower" else max(known)
         row = rows[values.index(value)]
-        return Number(model, entry, f"under {describe(row.condition)}", value, wilson(value, row.n))
+        return Number(model, entry, f"under {describe(row.condition)}", value, share_interval(value, row.n))
 
     return _fullest(
         [
@@ -206,7 +207,7 @@ def _extreme(claim: Extreme, model: str, metric: Metric, groups: Sequence[Group]
 
 
 def _chosen(row: Row, claim: Extreme, inside: bool) -> bool:
-    """Whether a condition is inside the claim's range, or among those that it is held against."""
+    """Whether a condition is in the claim's range, or in the range that it is compared with."""
     place = row.condition.get(claim.field)
     if not isinstance(place, int | float) or any(row.condition.get(k) != v for k, v in claim.where.items()):
         return False
@@ -216,15 +217,12 @@ def _chosen(row: Row, claim: Extreme, inside: bool) -> bool:
     return claim.against is None or claim.against[0] <= place <= claim.against[1]
 
 
-def wilson(share: float, n: int) -> Interval | None:
-    """The interval of a share of n images (Wilson, 1927); None for a number that is no count over n."""
+def share_interval(share: float, n: int) -> Interval | None:
+    """The interval of a share of n images; None for a number that is not a count divided by n."""
     count = share * n
     if not -_WHOLE <= count <= n + _WHOLE or abs(count - round(count)) > _WHOLE:
         return None
-    z = NormalDist().inv_cdf((1 + LEVEL) / 2)
-    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    return centre - half, centre + half
+    return resampling.wilson(share, n)
 
 
 # --- where to look --------------------------------------------------------------------------------------------
@@ -239,7 +237,7 @@ def _named(name: str, metrics: Iterable[Metric], claim: Comparison | Extreme) ->
 
 
 def _results(model: str, group: Group | None) -> tuple[list[Entry], str]:
-    """A model's results in a group, the one that came first in front, and what is missing where there are none."""
+    """A model's results in a group, the earliest first, and what is missing if there are none."""
     entries = [] if group is None else group.entries
     found = [entry for entry in entries if group is not None and group.name(entry) == model]
     if not found and any(entry.record.model.spec == model for entry in entries):
@@ -249,7 +247,7 @@ def _results(model: str, group: Group | None) -> tuple[list[Entry], str]:
 
 
 def _fullest(found: Sequence[Answer]) -> Answer:
-    """The group's answer that knows most of it; of several, that of the most images, which comes first."""
+    """The most complete of the groups' answers; of several, the first, which has the most images."""
 
     def known(answer: Answer) -> tuple[int, int]:
         sides = (answer.first, answer.second)

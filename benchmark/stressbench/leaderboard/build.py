@@ -1,17 +1,17 @@
-"""Records → README.md and index.html: the same records give the same bytes."""
+"""Generates README.md and index.html from records; the same records give the same bytes."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from stressbench._util.files import replace, writing
 from stressbench.leaderboard import html, markdown, ranking
-from stressbench.store import replace, writing
 
 
 def build(root: Path) -> list[Path]:
-    """Write both pages of a leaderboard's folder; returns them.
+    """Write both pages of a leaderboard's folder and return their paths.
 
-    Raises `UserError` for a file that is not a faultless record, and where the pages cannot be written.
+    Raises `UserError` if a file is not a valid record, or if the pages cannot be written.
     """
     groups = list(ranking.groups(root))
     pages = {root / "README.md": markdown.render(groups), root / "index.html": html.render(groups)}

@@ -1,4 +1,4 @@
-"""What a branch changed, as git tells it: a result is a new record, the rebuilt pages, and nothing else."""
+"""What a branch changed, according to git: a submission is new records and the rebuilt pages only."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import subprocess
 from pathlib import Path
 
 from stressbench.errors import UserError
-from stressbench.leaderboard.check import Fault
-from stressbench.leaderboard.places import GENERATED, RECORDS, REPLAYS
+from stressbench.leaderboard.numbers import Fault
+from stressbench.leaderboard.paths import GENERATED, RECORDS, REPLAYS
 
 
 def since(base: str, root: Path) -> tuple[list[Path], list[tuple[Path, Fault]]]:
-    """The records that were added since the branch left `base`, and what else was touched that may not be.
+    """The records added since the branch left `base`, and faults for all other files that may not change.
 
-    Only what is committed counts. Raises `UserError` where git does not know the folder or the commit.
+    Only commits count. Raises `UserError` if git does not know the folder or the commit.
     """
     top = Path(_git(root, "rev-parse", "--show-toplevel").removesuffix("\n"))
     options = ("--name-status", "--no-renames", "-z", "--end-of-options")
@@ -47,6 +47,6 @@ def _git(folder: Path, *arguments: str) -> str:
     except OSError as error:
         raise UserError(f"git is needed to tell what was changed, and cannot be run: {error.strerror}") from error
     except subprocess.SubprocessError as error:
-        told = getattr(error, "stderr", None) or str(error).encode()
-        raise UserError(f"git cannot tell what was changed: {told.decode(errors='replace')}") from error
+        reason = getattr(error, "stderr", None) or str(error).encode()
+        raise UserError(f"git cannot tell what was changed: {reason.decode(errors='replace')}") from error
     return done.stdout.decode(errors="surrogateescape")

@@ -1,77 +1,62 @@
-"""What is wrong with a record: everything about it that can be found without its model.
+"""Checks of a record that need no model.
 
-A record is a stranger's text. Its conditions have to be the suite's, its numbers within their ranges, and whatever
-follows from others of its fields is made again from these and compared.
+A record is untrusted input. Its conditions must be the suite's and its numbers within their ranges; every field that
+follows from others is computed again and compared.
 """
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import get_args
 
-import numpy as np
 from pydantic import ValidationError
 
 from stressbench import record as records
 from stressbench import registry
-from stressbench.contracts import Metric, Metrics, Suite
+from stressbench.contracts import Suite
 from stressbench.datasets.digits import digits
 from stressbench.datasets.fingerprint import fingerprint
-from stressbench.datasets.parquet import RESERVED
+from stressbench.datasets.parquet import stands_for
 from stressbench.errors import UserError
-from stressbench.leaderboard.places import RECORDS, dataset_label, places, result
+from stressbench.leaderboard import numbers
+from stressbench.leaderboard.numbers import Fault
+from stressbench.leaderboard.paths import RECORDS, paths, result
 from stressbench.leaderboard.words import shown, strange
-from stressbench.predict import Precision
-from stressbench.record import Record
-from stressbench.resampling import groups, interval
-from stressbench.runner import describe
+from stressbench.record import Precision, Record, dataset_label
+from stressbench.results.conditions import describe
 from stressbench.spec import parse
 
-_TOLERANCE = 1e-6  # relative, between an aggregate as written and as recomputed
-_ROUNDING = 1e-6  # how far a float32 sum may stray out of a metric's bounds
 _CLOCKS = timedelta(days=1)  # by how much a contributor's clock may be ahead
 # The sets whose pixels come with the harness, so that their fingerprints are known everywhere.
 _EMBEDDED = {"digits": digits}
 
 
-class Fault(NamedTuple):
-    """One thing that is wrong, and in which field."""
-
-    field: str
-    message: str
-
-    def __str__(self) -> str:
-        return f"{self.field}: {self.message}" if self.field else self.message
-
-
 def file(path: Path, root: Path, board: Mapping[Path, Record], now: datetime | None = None) -> list[Fault]:
-    """All that is wrong with a file of the leaderboard in `root`, whose records, this one or not, are `board`.
+    """The faults of a file of the leaderboard in `root`; `board` holds the leaderboard's records.
 
-    Its date is compared with `now` where that is given; the pages are built from the records alone, without a clock.
+    The date is compared with `now` if given; building the pages must not depend on the clock.
     """
     inside = _inside(path, root)
     if inside is None or inside.parts[0] != RECORDS:
         return [Fault("", f"is not in {root / RECORDS}: `bench leaderboard add` puts a record in its place")]
     if path.is_symlink() or (path.exists() and not path.is_file()):
-        return [Fault("", "is no plain file")]
+        return [Fault("", "is not a regular file")]
     try:
         record = records.load(path)
     except UserError as error:
         return _unreadable(error, path)
     found = faults(record, [other for where, other in board.items() if where != inside])
-    if inside not in places(record):
-        found.append(Fault("", f"belongs in {root / places(record)[0]}"))
+    if inside not in paths(record):
+        found.append(Fault("", f"belongs in {root / paths(record)[0]}"))
     if now is not None and record.created.tzinfo is not None and record.created > now + _CLOCKS:
         found.append(Fault("created", f"is {record.created.isoformat()}, which is still to come"))
     return found
 
 
 def faults(record: Record, others: Sequence[Record]) -> list[Fault]:
-    """All that is wrong with a record, for itself and beside the others of its leaderboard."""
+    """The faults of a record, by itself and in relation to the leaderboard's other records."""
     found = [Fault(*one) for one in strange(record)]
     if found:
         return found  # what follows takes these words to be names
@@ -80,41 +65,43 @@ def faults(record: Record, others: Sequence[Record]) -> list[Fault]:
         suite = standard(record)
     except UserError as error:
         return [*found, Fault("suite", str(error))]
-    rows = [*_conditions(suite, record), *_rows(suite, record), *_baseline(suite, record, others)]
-    return [*found, *(rows or [*_recomputed(suite, record), *_intervals(suite, record)])]
+    conditions = [*_conditions(suite, record)]
+    counts = [] if conditions else [*_counts(suite, record)]  # which asks the suite about them
+    rows = [*counts, *conditions, *numbers.rows(suite, record), *_baseline(suite, record, others)]
+    return [*found, *(rows or [*numbers.recomputed(suite, record), *numbers.intervals(suite, record)])]
 
 
 def standard(record: Record) -> Suite:
-    """The suite that a record is of, without the options that only choose conditions or sum them up differently.
+    """The record's suite without its scoring options.
 
-    Raises `UserError` for a suite that is not installed or has another version, and for options that it does not have.
+    Raises `UserError` for a suite that is not installed or has another version, and for unknown options.
     """
     name = f"{record.suite.distribution}/{record.suite.name}"
-    suite = registry.suite(name)
+    suite = registry.suite(name, task=record.dataset.task)
     if suite.version != record.suite.version:
         raise UserError(
             f"is version {record.suite.version} of {record.suite.name} and version {suite.version} is installed: run "
             "it again"
         )
-    return registry.suite(name, decisive(record, suite))
+    return registry.suite(name, decisive(record, suite), record.dataset.task)
 
 
 def decisive(record: Record, suite: Suite) -> dict[str, str]:
-    """Those of a record's suite options that decide the tables."""
-    return {k: v for k, v in record.suite.options.items() if k not in suite.free_options}
+    """The record's suite options that affect tables."""
+    return {k: v for k, v in record.suite.options.items() if k not in suite.scoring_options}
 
 
 # --- the parts ------------------------------------------------------------------------------------------------
 
 
 def _inside(path: Path, root: Path) -> Path | None:
-    """A path from the leaderboard's folder, None for one that is not in it; its folders' links are followed."""
+    """A path relative to the leaderboard's folder, links of folders resolved; None for a path outside it."""
     whole = path.parent.resolve() / path.name
     return whole.relative_to(root.resolve()) if whole.is_relative_to(root.resolve()) and path.name else None
 
 
 def _unreadable(error: UserError, path: Path) -> list[Fault]:
-    """Why a file is no record: each of its fields that is wrong, where it got so far as to have fields."""
+    """Why a file is not a record: its invalid fields, if it can be parsed."""
     if isinstance(error.__cause__, ValidationError):
         return [
             Fault(
@@ -127,7 +114,7 @@ def _unreadable(error: UserError, path: Path) -> list[Fault]:
 
 
 def _facts(record: Record) -> Iterator[Fault]:
-    """What has to hold between the fields of any record."""
+    """Consistency between the fields of a record."""
     if record.created.tzinfo is None:
         yield Fault("created", "has no time zone: dates are UTC")
     try:
@@ -145,24 +132,21 @@ def _facts(record: Record) -> Iterator[Fault]:
         yield Fault("dataset.stress_verified", "is for official files, and the stress was generated")
     if record.timing.seconds < 0 or record.timing.images_per_second < 0:
         yield Fault("timing", "is negative")
-    for i, row in enumerate(record.conditions):
-        if row.n != record.dataset.n:
-            yield Fault(f"conditions.{i}.n", f"is {row.n}, and the dataset has {record.dataset.n} images")
 
 
 def _data(record: Record, others: Sequence[Record]) -> Iterator[Fault]:
-    """Whether the images are those that go by this name."""
+    """Whether the images are those of the named dataset."""
     data = record.dataset
-    if data.split != "test":
-        yield Fault("dataset.split", f"is {shown(data.split)}: results are on the test split")
-    if re.sub(r"[^a-z0-9]", "", data.name.lower()) in RESERVED and data.name not in RESERVED:
-        yield Fault("dataset.name", f"is {shown(data.name)}, which looks like a published set's and is not")
+    if (meant := stands_for(data.name)) not in (None, data.name):
+        yield Fault("dataset.name", f"is {shown(data.name)}, which looks like {meant} and is not")
     if data.name in _EMBEDDED:
-        images = _EMBEDDED[data.name]("test")
+        images = _EMBEDDED[data.name]("train" if data.split == "train" else "test")
         if data.n > len(images.images):
-            yield Fault("dataset.n", f"is {data.n}, and {data.name} has {len(images.images)} test images")
+            yield Fault("dataset.n", f"is {data.n}, and {data.name} has {len(images.images)} {images.split} images")
         elif data.altered or data.fingerprint != fingerprint(images, data.n):
-            yield Fault("dataset.fingerprint", f"is not that of the first {data.n} test images of {data.name}")
+            yield Fault(
+                "dataset.fingerprint", f"is not that of the first {data.n} {images.split} images of {data.name}"
+            )
     label = dataset_label(record)
     same = [other for other in others if dataset_label(other) == label and other.dataset.n == data.n]
     foreign = [other for other in same if other.dataset.fingerprint != data.fingerprint]
@@ -174,12 +158,12 @@ def _data(record: Record, others: Sequence[Record]) -> Iterator[Fault]:
         )
     for other in others:
         if other.model == record.model and other.suite.name == record.suite.name and result(other) == result(record):
-            yield Fault("", f"is the same result as {places(other)[0]}: one file a result")
+            yield Fault("", f"is the same result as {paths(other)[0]}: one file a result")
             break
 
 
 def _conditions(suite: Suite, record: Record) -> Iterator[Fault]:
-    """Whether all conditions of the suite are there, once, and no others but those that its options add."""
+    """Whether the record has each condition of the suite once, and no others except those that its options add."""
     wanted = {frozenset(condition.items()): condition for condition in suite.conditions()}
     have = {frozenset(row.condition.items()) for row in record.conditions}
     for key, condition in wanted.items():
@@ -197,101 +181,31 @@ def _conditions(suite: Suite, record: Record) -> Iterator[Fault]:
 
 
 def _added(record: Record) -> list[frozenset[tuple[str, str | int | float]]]:
-    """The conditions that the suite has with all options of the record."""
+    """The suite's conditions with all options of the record."""
     try:
-        suite = registry.suite(f"{record.suite.distribution}/{record.suite.name}", record.suite.options)
+        suite = registry.suite(
+            f"{record.suite.distribution}/{record.suite.name}", record.suite.options, record.dataset.task
+        )
     except UserError:
         return []  # one of them names a file of another machine
     return [frozenset(condition.items()) for condition in suite.conditions()]
 
 
-def _rows(suite: Suite, record: Record) -> Iterator[Fault]:
-    """Whether rows and record have the suite's metrics, in their ranges, and curves that end in them."""
-    sizes = list(next(iter(record.curves.values()), {}))
-    if sizes and sizes[-1] != str(record.draws):
-        yield Fault("curves", f"end at {shown(sizes[-1])} draws, and the record has {record.draws}")
-    if sizes != sorted(sizes, key=lambda size: (len(size), size)):
-        yield Fault("curves", "are not in the order of their numbers of draws")
-    yield from _measured(suite.metrics, record.metrics, record.curves, sizes, record.draws, "")
+def _counts(suite: Suite, record: Record) -> Iterator[Fault]:
+    """Whether each condition has as many images as its dataset."""
+    if record.dataset.split != suite.split:
+        yield Fault("dataset.split", f"is {shown(record.dataset.split)}: these results are on the {suite.split} split")
+    if suite.rows != "image":
+        return
+    n: dict[str | None, int] = {None: record.dataset.n, **{source.name: source.n for source in record.sources}}
     for i, row in enumerate(record.conditions):
-        yield from _measured(suite.row_metrics, row.metrics, row.curves, sizes, record.draws, f"conditions.{i}.")
-
-
-def _measured(
-    metrics: Sequence[Metric],
-    given: Metrics,
-    curves: records.Curves,
-    sizes: Sequence[str],
-    draws: int,
-    where: str,
-) -> Iterator[Fault]:
-    known = [metric.name for metric in metrics]
-    parts: list[tuple[str, Collection[str]]] = [("metrics", given), *([("curves", curves)] if sizes or curves else [])]
-    for part, have in parts:
-        yield from (Fault(f"{where}{part}.{name}", "is missing") for name in known if name not in have)
-        for name in have:
-            if name not in known:
-                yield Fault(f"{where}{part}", f"has {shown(name)}, which is no metric of the suite")
-    for metric in metrics:
-        name, value = metric.name, given.get(metric.name)
-        yield from _bounded(metric, value, f"{where}metrics.{name}")
-        if name not in curves:
-            continue
-        if list(curves[name]) != list(sizes):
-            yield Fault(f"{where}curves.{name}", "is over other numbers of draws than the record's first curve")
-        elif not _same(curves[name].get(str(draws)), value):
-            yield Fault(f"{where}curves.{name}", f"ends in {curves[name].get(str(draws))}, and the metric is {value}")
-        for size, at in curves[name].items():
-            yield from _bounded(metric, at, f"{where}curves.{name}.{shown(size)[1:-1]}")
-
-
-def _intervals(suite: Suite, record: Record) -> Iterator[Fault]:
-    """Whether intervals follow from the metrics without each group of images; upgraded records have neither."""
-    if not record.intervals and not record.jackknife:
-        return
-    for part, have in (("intervals", record.intervals), ("jackknife", record.jackknife)):
-        for name in have.keys() ^ {metric.name for metric in suite.metrics}:
-            yield Fault(part, f"of {shown(name)}: it {'is no metric of the suite' if name in have else 'is missing'}")
-    for metric in suite.metrics:
-        values = {str(record.draws): record.metrics.get(metric.name)} | record.curves.get(metric.name, {})
-        intervals, jackknife = record.intervals.get(metric.name, {}), record.jackknife.get(metric.name, {})
-        for part, sizes in (("intervals", intervals.keys()), ("jackknife", jackknife.keys())):
-            for size in sizes ^ values.keys():
-                yield Fault(f"{part}.{metric.name}", f"are {'' if size in sizes else 'not '}of {size} draws")
-        for size in values.keys() & intervals.keys() & jackknife.keys():
-            yield from _interval(metric, values[size], intervals[size], jackknife[size], record.dataset.n, size)
-
-
-def _interval(
-    metric: Metric,
-    value: float | None,
-    ends: tuple[float, float] | None,
-    without: Sequence[float] | None,
-    n: int,
-    size: str,
-) -> Iterator[Fault]:
-    if without is None:
-        again = None
-    elif value is None or len(without) != groups(n):
-        wanted = 0 if value is None else groups(n)
-        yield Fault(f"jackknife.{metric.name}.{size}", f"has {len(without)} numbers, not {wanted}")
-        return
-    else:
-        for one in without:
-            yield from _bounded(metric, one, f"jackknife.{metric.name}.{size}")
-        again = interval(value, np.array(without), metric.range)
-    if not all(map(_same, again or (None, None), ends or (None, None))):
-        yield Fault(f"intervals.{metric.name}.{size}", f"is {ends}, its jackknife gives {again}")
-
-
-def _bounded(metric: Metric, value: float | None, field: str) -> Iterator[Fault]:
-    low, high = metric.range
-    if value is not None and not low - _ROUNDING <= value <= high + _ROUNDING:
-        yield Fault(field, f"is {value}: it is between {low:g} and {high:g} ({metric.unit})")
+        wanted = n.get(suite.source(row.condition))
+        if row.n != wanted:
+            yield Fault(f"conditions.{i}.n", f"is {row.n}, and the dataset has {wanted} images")
 
 
 def _baseline(suite: Suite, record: Record, others: Sequence[Record]) -> Iterator[Fault]:
-    """Whether what the record is normalised by is known: made-up errors of a baseline would make any model good."""
+    """Whether the baseline is known; with an invented baseline any model would look good."""
     given = record.suite.baseline
     if given == suite.baseline(record.dataset):
         return
@@ -299,7 +213,11 @@ def _baseline(suite: Suite, record: Record, others: Sequence[Record]) -> Iterato
         yield Fault("suite.baseline", f"is missing: the {suite.name} suite has one for {record.dataset.name}")
         return
     # Its own, too: the model that the others are measured by is in their table with exactly 1.
-    alike = [one for one in (record, *others) if one.suite.name == suite.name and one.dataset == record.dataset]
+    alike = [
+        one
+        for one in (record, *others)
+        if one.suite.name == suite.name and one.dataset.content == record.dataset.content
+    ]
     if any(one.model.spec == given.model and one.conditions == given.conditions for one in alike):
         return
     yield Fault(
@@ -307,38 +225,3 @@ def _baseline(suite: Suite, record: Record, others: Sequence[Record]) -> Iterato
         f"is neither the one of the {suite.name} suite nor a record of this leaderboard: add the record of "
         f"{shown(given.model)} first",
     )
-
-
-def _recomputed(suite: Suite, record: Record) -> Iterator[Fault]:
-    """Whether aggregates and findings are what the conditions give."""
-    conditions = [row.condition for row in record.conditions]
-    rows = [row.metrics for row in record.conditions]
-    sizes = next(iter(record.curves.values()), {})
-    try:
-        again = suite.aggregate(conditions, rows, record.suite.baseline)
-        curves = {size: suite.aggregate(conditions, _at(record, size), record.suite.baseline) for size in sizes}
-        findings = suite.findings(conditions, rows)
-    except Exception as error:  # the suite is a plugin's, and the numbers are a stranger's
-        yield Fault("conditions", f"cannot be summed up: {registry.describe(error)}")
-        return
-    for name, value in again.items():
-        if not _same(value, record.metrics.get(name)):
-            yield Fault(f"metrics.{name}", f"is {record.metrics.get(name)}, its conditions give {value}")
-    for size, metrics in curves.items():
-        for name, value in metrics.items():
-            if not _same(value, record.curves.get(name, {}).get(size)):
-                given = record.curves.get(name, {}).get(size)
-                yield Fault(f"curves.{name}.{size}", f"is {given}, its conditions give {value}")
-    if findings != record.findings:
-        told = ", ".join(finding.check for finding in findings) or "none"
-        yield Fault("findings", f"are not what its conditions give: {told}")
-
-
-def _at(record: Record, size: str) -> list[Metrics]:
-    return [{name: curve.get(size) for name, curve in row.curves.items()} for row in record.conditions]
-
-
-def _same(ours: float | None, theirs: float | None) -> bool:
-    if ours is None or theirs is None:
-        return ours is theirs
-    return math.isclose(ours, theirs, rel_tol=_TOLERANCE, abs_tol=1e-9)

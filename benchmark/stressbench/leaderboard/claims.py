@@ -1,4 +1,4 @@
-"""What papers claim, as a person writes it down in a leaderboard's claims.toml: which numbers would show it."""
+"""Claims of papers, read from a leaderboard's claims.toml: which numbers of which records would show them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from stressbench import toml
+from stressbench._util import toml
 from stressbench.errors import UserError, did_you_mean
 from stressbench.record import Text
 from stressbench.spec import parse
@@ -17,7 +17,7 @@ _Real = Annotated[float, Field(allow_inf_nan=False)]
 
 
 def _canonical(text: str) -> str:
-    """A model's spec as records have it; its distribution may follow in brackets, as in the leaderboard's tables."""
+    """A model's spec as in records, optionally followed by its distribution in brackets."""
     spec, space, distribution = text.partition(" (")
     try:
         return f"{parse(spec)}{space}{distribution}"
@@ -85,20 +85,20 @@ class Comparison(_Claim):
 
 
 class Extreme(_Claim):
-    """The least, or greatest, number among some of a record's conditions against that among others of them."""
+    """The minimum or maximum over some conditions of a record, compared with that over other conditions."""
 
     models: Annotated[list[_Model], Field(min_length=1)]
     metric: Text  # of a condition
     expect: Literal["lower", "higher"]
     where: dict[str, str | int | float] = {}  # what all these conditions have in common
-    field: Text  # of a condition, a number, by which they are told apart
+    field: Text  # the number in a condition that distinguishes them
     inside: _Range  # where the claim has the extreme; both ends belong to it
     against: _Range | None = None  # the others; all that are not inside where none are given
     paper: Text
 
 
 class Claims(_Part):
-    """What is in the file."""
+    """The content of the file."""
 
     dataset: Text  # its label on the leaderboard
     about: Annotated[str, Field(min_length=1)]  # what to know before comparing with the papers
@@ -115,7 +115,7 @@ class Claims(_Part):
 def read(path: Path) -> Claims:
     """Read a file of claims.
 
-    Raises `UserError` for a file that is not there, is not TOML, or has a key or a value that does not belong.
+    Raises `UserError` for a missing file, invalid TOML, and unknown keys or values.
     """
     if not path.exists():
         raise UserError(f"there is no {path}, which would say what to look for: docs/leaderboard.md has its keys")
@@ -123,7 +123,7 @@ def read(path: Path) -> Claims:
 
 
 def _first(error: ValidationError) -> str:
-    """The first thing that is wrong, in a line."""
+    """The first error, in one line."""
     # A key that is not known explains one that is missing.
     fault = min(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
     where = ".".join(map(str, fault["loc"]))

@@ -1,4 +1,4 @@
-"""Lines over any axis, for the page: where each point of a picture goes."""
+"""Line charts of the page: the position of each point."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from stressbench.contracts import Metric
-from stressbench.series import LARGEST
-from stressbench.show import number
+from stressbench.results.selection import Curve
+from stressbench.results.show import number
 
 WIDTH, HEIGHT = 400, 260
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 22, 12, 44
@@ -17,27 +17,13 @@ _LETTER = 7.5  # pixels that a letter of a tick takes
 
 
 @dataclass(frozen=True)
-class Axis:
-    """What is across; without ticks of its own, one at each number that a line has there."""
+class Scale:
+    """The horizontal axis; without explicit ticks it has one at each value of the lines."""
 
     name: str
     text: Callable[[float], str] = "{:g}".format
     logarithmic: bool = False
     ticks: Mapping[float, str] = field(default_factory=dict)  # the outer ones are its ends
-
-
-@dataclass(frozen=True)
-class Curve:
-    """Numbers over an axis, and one that has no place there, as a level; in the metric's unit."""
-
-    points: Mapping[float, float]
-    level: float | None = None
-
-    @property
-    def drawable(self) -> bool:
-        """Whether it is a line: one point is none, and one that is far off would press all others flat."""
-        values = [*self.points.values(), self.level or 0.0]
-        return len(self.points) > 1 and all(abs(value) <= LARGEST for value in values)
 
 
 class Model(NamedTuple):
@@ -64,7 +50,7 @@ class Chart:
     """Pixels from the top left corner of WIDTH × HEIGHT."""
 
     title: str
-    axis: Axis
+    axis: Scale
     lines: Sequence[Line]
     heads: Sequence[str]
     across: Sequence[Tick]
@@ -74,9 +60,9 @@ class Chart:
 
 
 def chart(
-    title: str, axis: Axis, metric: Metric, drawn: Sequence[tuple[Model, Curve]], holds: Sequence[float] = ()
+    title: str, axis: Scale, metric: Metric, drawn: Sequence[tuple[Model, Curve]], holds: Sequence[float] = ()
 ) -> Chart:
-    """At least one curve, all of them drawable; the axis of the values has `holds` on it too."""
+    """A chart of one or more drawable curves, whose vertical axis includes `holds`."""
     curves = [curve for _, curve in drawn]
     places = sorted({at for curve in curves for at in curve.points})
     levels = [curve.level for curve in curves if curve.level is not None]
@@ -116,7 +102,7 @@ def _scale(low: float, high: float, start: float, stop: float) -> Callable[[floa
 
 
 def _round_values(values: Sequence[float]) -> list[float]:
-    """Two to nine multiples of 1, 2 or 5 times a power of ten, the outer ones around all values."""
+    """Two to nine ticks, multiples of 1, 2 or 5 times a power of ten, that enclose all values."""
     low, high = min(values), max(values)
     # Finer ticks would have the same texts.
     spread = max(high - low, 1e-3 * abs(low), 1e-3 * abs(high), 4e-3)
@@ -127,7 +113,7 @@ def _round_values(values: Sequence[float]) -> list[float]:
 
 
 def _with_room(ticks: Sequence[Tick]) -> list[Tick]:
-    """The last of the ticks and those before it whose texts do not touch."""
+    """The last tick, and the earlier ones whose labels do not overlap."""
     kept: list[Tick] = []
     for tick in reversed(ticks):
         if not kept or kept[-1].at - tick.at > _LETTER * (len(kept[-1].text) + len(tick.text)) / 2 + 4:

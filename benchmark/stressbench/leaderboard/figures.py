@@ -1,32 +1,29 @@
-"""What the page draws of a group: the figures of `bench plot` that need no per-image tables."""
+"""The page's figures of a group: those of `bench plot` that need no per-image tables."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
-from stressbench import series
-from stressbench.contracts import Metric
-from stressbench.leaderboard.curves import Axis, Chart, Curve, Model, chart
+from stressbench.contracts import Axis, Metric
+from stressbench.leaderboard.curves import Chart, Model, Scale, chart
 from stressbench.leaderboard.ranking import Group
 from stressbench.record import Record, Row
-from stressbench.series import ACCURACY, LARGEST, Points
-from stressbench.show import number
+from stressbench.results import selection
+from stressbench.results.selection import LARGEST, Curve
+from stressbench.results.show import number
 
 _MOST = 8  # lines that colours still tell apart
-_METRICS = 3  # of the conditions, by severity
 _SHADES = 8
 
-_DRAWS = Axis("draws", logarithmic=True)
-_SEVERITY = Axis("severity")
-_BUDGET = Axis("ε (pixels are in 0…1)", series.budget)
-_FREQUENCY = Axis("frequency (radians per pixel)", "{:.2f}".format, ticks=series.QUARTERS)
+_DRAWS = Scale("draws", logarithmic=True)
 
 
 @dataclass(frozen=True)
 class _Panel:
     title: str
-    axis: Axis
+    axis: Scale
     metric: Metric
     read: Callable[[Record], Curve]
     holds: tuple[float, ...] = ()
@@ -34,7 +31,7 @@ class _Panel:
 
 @dataclass(frozen=True)
 class Figure:
-    """Charts with the same models."""
+    """Charts of the same models."""
 
     title: str
     note: str
@@ -57,9 +54,9 @@ class HeatMap:
 
 
 def figures(group: Group) -> Iterator[Figure]:
-    """Those that the records have numbers for, each of the best models that have them."""
+    """The figures for which the records have numbers, each of the best models."""
     ranked = [one.entry for one in group.ranked()]
-    for title, note, panels in (_by_draws(group), _by_severity(group), _by_frequency(group), _by_budget(group)):
+    for title, note, panels in (_by_draws(group), *(_by_axis(group, axis) for axis in _axes(group))):
         read = [[panel.read(entry.record) for panel in panels] for entry in ranked]
         able = [place for place, curves in enumerate(read) if any(curve.drawable for curve in curves)]
         # A model keeps its colour from one figure to the next where there are colours for all.
@@ -77,20 +74,23 @@ def figures(group: Group) -> Iterator[Figure]:
 
 
 def heat_map(group: Group) -> HeatMap | None:
-    """The conditions' first metric of the best model, by what has a severity and by severity; a lone line is none."""
-    best, metric = group.ranked()[0], group.suite.row_metrics[0]
+    """The first row metric of the best model, by the `over` keys and positions of the first axis that has several."""
+    best = group.ranked()[0]
     entry = best.entry
-    stressed = {
-        severity: rows for severity, rows in series.by_severity(entry.record.conditions).items() if severity != 0
-    }
-    names = list(dict.fromkeys(name for rows in stressed.values() for name in rows))
+    rows = entry.record.conditions
+    axis, panel = next(
+        ((axis, panel) for axis in _axes(group) if (panel := selection.heat_map(axis, rows)) is not None), (None, None)
+    )
+    metric = next(iter(selection.metrics(axis, group.suite)), None) if axis else None
+    if best.rank is None or axis is None or panel is None or metric is None:
+        return None
     values = {
-        (name, severity): rows[name].metrics.get(metric.name) if name in rows else None
-        for severity, rows in stressed.items()
-        for name in names
+        (name, at): cells[name].metrics.get(metric.name) if name in cells else None
+        for at, cells in panel.rows.items()
+        for name in panel.names
     }
     known = [value for value in values.values() if value is not None]
-    if len(names) < 2 or best.rank is None or not known or max(map(abs, known)) > LARGEST:
+    if not known or max(map(abs, known)) > LARGEST:
         return None
     low, high = min(known), max(known)
 
@@ -101,91 +101,67 @@ def heat_map(group: Group) -> HeatMap | None:
         return Cell(number(value, metric), min(int(_SHADES * share), _SHADES - 1))
 
     return HeatMap(
-        f"{metric.name} by {_what(entry.record)} and severity: {group.name(entry)}, the best",
-        [_SEVERITY.text(severity) for severity in stressed],
-        [(name, [cell(values[name, severity]) for severity in stressed]) for name in names],
+        f"{metric.name} by {' and '.join(axis.over)} and {axis.name}: {group.name(entry)}, the best",
+        [selection.text(axis, at) for at in panel.rows],
+        [(name, [cell(values[name, at]) for at in panel.rows]) for name in panel.names],
     )
 
 
-# --- the figures: a title, a note, and a panel a metric, a signal or an attack ------------------------------------
+# --- the figures: a title, a note, and a panel a metric and each of an axis' own -----------------------------------
+
+
+def _axes(group: Group) -> Sequence[Axis]:
+    return selection.axes(group.suite, group.record.conditions)
 
 
 def _by_draws(group: Group) -> tuple[str, str, list[_Panel]]:
-    metric = group.metrics[0]
+    metric = group.by or group.metrics[0]
 
     def read(record: Record) -> Curve:
-        return Curve({float(size): value for size, value in series.by_draws(record, metric.name).items()})
+        return Curve({float(size): value for size, value in selection.by_draws(record, metric.name).items()})
 
     return "By number of draws", "", [_Panel(_title(metric, "the number of draws"), _DRAWS, metric, read)]
 
 
-def _by_severity(group: Group) -> tuple[str, str, list[_Panel]]:
-    metrics = [metric for metric in group.suite.row_metrics if metric.better is not None]
-    note = f"Each point is the mean of the conditions with that severity, which differ in their {_what(group.record)}."
-    if 0 in series.by_severity(group.record.conditions):
-        note += " Severity 0 is the clean images."
-    panels = [_Panel(_title(metric, "severity"), _SEVERITY, metric, _means(metric), (0.0,)) for metric in metrics]
-    return "By severity", note, panels[:_METRICS]
+def _by_axis(group: Group, axis: Axis) -> tuple[str, str, list[_Panel]]:
+    rows = group.record.conditions
+    ticks = selection.QUARTERS if axis.kind == "radians" else {}
+    scale = Scale(axis.label, partial(selection.text, axis), ticks=ticks)
+    over = axis.label.partition(" (")[0]  # without the unit
 
-
-def _by_frequency(group: Group) -> tuple[str, str, list[_Panel]]:
-    note = "A signal in one band of frequencies is drawn at the middle of the band. Level lines: the clean images."
-    return "By frequency", note, _accuracies(group, series.bands, _FREQUENCY, "frequency", clean_at=None)
-
-
-def _by_budget(group: Group) -> tuple[str, str, list[_Panel]]:
-    note = "The attacks that were made on all images, at the most budgets. ε = 0 is the clean images."
-    return "By budget of an attack", note, _accuracies(group, series.budgets, _BUDGET, "ε", clean_at=0.0)
-
-
-def _accuracies(
-    group: Group,
-    split: Callable[[Sequence[Row]], Mapping[str, Points]],
-    axis: Axis,
-    over: str,
-    clean_at: float | None,
-) -> list[_Panel]:
-    """A panel for each name that conditions are split by; clean images have their place, or else are a level."""
-    metric = next((metric for metric in group.suite.row_metrics if metric.name == ACCURACY), None)
-    if metric is None:
-        return []
-
-    def panel(name: str) -> _Panel:
+    def panel(title: str, metric: Metric) -> _Panel:
         def read(record: Record) -> Curve:
-            points = {at: row.metrics.get(metric.name) for at, row in split(record.conditions).get(name, [])}
-            clean = next((row.metrics.get(metric.name) for row in series.clean(record.conditions)), None)
-            if clean_at is not None:
-                points[clean_at] = clean
-            known = {at: value for at, value in points.items() if value is not None}
-            return Curve(known, clean if clean_at is None else None)
+            return selection.curve(axis, title, record.conditions, metric)
 
-        return _Panel(_title(metric, over, name), axis, metric, read, (0.0, 1.0))
+        return _Panel(_title(metric, over, title), scale, metric, read, selection.scale(metric))
 
-    return [panel(name) for name in split(group.record.conditions)]
+    drawn = selection.panels(axis, rows)
+    panels = [panel(one.title, metric) for metric in selection.metrics(axis, group.suite) for one in drawn]
+    return f"By {axis.name}", _note(axis, rows), panels
 
 
-def _means(metric: Metric) -> Callable[[Record], Curve]:
-    """Over all that has a severity, at the severities that all of it has and where all of it is known."""
-
-    def read(record: Record) -> Curve:
-        rows = series.by_severity(record.conditions)
-        names = {name for severity, at in rows.items() if severity != 0 for name in at}
-        means = {}
-        for severity, at in rows.items():
-            values = [value for row in at.values() if (value := row.metrics.get(metric.name)) is not None]
-            if len(values) == len(at) and (severity == 0 or at.keys() == names):
-                means[severity] = sum(values) / len(values)
-        return Curve(means)
-
-    return read
+def _note(axis: Axis, rows: Sequence[Row]) -> str:
+    told = []
+    if axis.over:
+        told.append(
+            f"Each point is the mean of the conditions with that {axis.name}, which differ in their "
+            f"{' and '.join(axis.over)}."
+        )
+    if len(axis.keys) > 1:
+        told.append(f"A range of {axis.name} is drawn at its middle.")
+    if axis.count is not None:
+        told.append("Only what was measured on all images is drawn.")
+    clean = selection.clean(axis, rows)
+    if clean is not None:
+        at = selection.place(axis, clean.condition)
+        told.append(
+            "Level lines: the clean images."
+            if at is None
+            else f"{axis.name.capitalize()} {selection.text(axis, at)} is the clean images."
+        )
+    return " ".join(told)
 
 
 def _title(metric: Metric, over: str, name: str = "") -> str:
     facts = [*(["nats"] if metric.unit == "nats" else []), *([f"{metric.better} is better"] if metric.better else [])]
     return f"{metric.name} against {over}" + (f": {name}" if name else "") + (f" ({', '.join(facts)})" if facts else "")
-
-
-def _what(record: Record) -> str:
-    """The keys of what has a severity."""
-    keys = dict.fromkeys(key for row in record.conditions if "severity" in row.condition for key in row.condition)
-    return " and ".join(key for key in keys if key != "severity")

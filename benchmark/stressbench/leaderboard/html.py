@@ -1,6 +1,6 @@
-"""The leaderboard's page: one file that asks no network for anything and runs nobody's script but its own.
+"""The leaderboard's page: one file without requests to other hosts or scripts of others.
 
-The tables are there without JavaScript; `page.js` adds sorting and filtering.
+Its tables need no JavaScript; `page.js` adds sorting and filtering.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from markupsafe import Markup
 from stressbench.contracts import Metric
 from stressbench.leaderboard.figures import figures, heat_map
 from stressbench.leaderboard.ranking import Entry, Group, Ranked
-from stressbench.show import ARROW, number
+from stressbench.results.show import ARROW, interval, number
 
 _UNITS = {"fraction": "%", "nats": "nats", "number": ""}
 
@@ -64,7 +64,7 @@ def _group(i: int, group: Group) -> dict[str, Any]:
         "suite": group.title,
         "dataset": group.dataset,
         "about": group.about(),
-        "by": group.metrics[0],
+        "by": group.by,
         "columns": columns,
         "audited": any(entry.record.findings for entry in group.entries),
         "views": [
@@ -94,14 +94,8 @@ def _row(group: Group, ranked: Ranked, draws: int | None) -> dict[str, Any]:
 
 
 def _cell(metric: Metric, entry: Entry, draws: int | None) -> dict[str, Any]:
-    value, interval = entry.value(metric, draws), entry.interval(metric, draws)
-    return {
-        "value": value,
-        "text": _plain(value, metric),
-        "interval": interval and f"{_plain(interval[0], metric)} – {_plain(interval[1], metric)}",
-    }
-
-
-def _plain(value: float | None, metric: Metric) -> str:
-    """Without the unit, which is the column's."""
-    return number(value, metric).removesuffix(" %")
+    value = entry.value(metric, draws)
+    texts = number(value, metric), interval(entry.interval(metric, draws), metric)
+    # Without the unit, which is the column's.
+    text, ends = (text.removesuffix(" %") for text in texts)
+    return {"value": value, "text": text, "interval": ends}

@@ -1,4 +1,4 @@
-"""The leaderboard's README: one table for results that compare, best first."""
+"""The leaderboard's README: a table for each set of comparable results, best first."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from itertools import groupby
 from urllib.parse import quote
 
+from stressbench._util.tabular import escape, markdown
 from stressbench.leaderboard.ranking import Group
-from stressbench.show import ARROW, number
-from stressbench.tabular import escape, markdown
+from stressbench.results.show import ARROW, number
 
 _LEFT = ("#", "model", "audit", "evidence", "weights")
 
@@ -25,8 +25,12 @@ def render(groups: Sequence[Group]) -> str:
     for (suite, dataset), tables in groupby(groups, key=lambda group: (group.title, group.dataset)):
         parts.append(f"## {escape(suite)} on {escape(dataset)}")
         for group in tables:
-            parts += [escape(f"{group.about()}; ranked by {group.metrics[0].name}") + ":", _table(group)]
+            parts += [escape(f"{group.about()}; {_order(group)}") + ":", _table(group)]
     return "\n\n".join(parts) + "\n"
+
+
+def _order(group: Group) -> str:
+    return "not ranked" if group.by is None else f"ranked by {group.by.name}"
 
 
 def _table(group: Group) -> str:

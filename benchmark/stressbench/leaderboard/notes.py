@@ -1,6 +1,6 @@
-"""The notes of replays that agreed: replays/<dataset>/<suite>/<model>.json beside the records.
+"""Notes of successful replays: replays/<dataset>/<suite>/<model>.json beside the records.
 
-A note holds the digest of the record file's bytes, so that a record that is changed later has no replay any more.
+A note holds the digest of the record file, so a record that is changed later no longer counts as replayed.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from stressbench._util.files import replace, writing
 from stressbench.errors import UserError
-from stressbench.leaderboard.places import RECORDS, REPLAYS
+from stressbench.leaderboard.paths import RECORDS, REPLAYS
 from stressbench.record import Digest, Number, Text
-from stressbench.store import replace, writing
 
 _LARGEST = 2**20  # bytes; a real note is some hundreds
 
 
 class Note(BaseModel):
-    """What was run again, where, and how far it was from the record."""
+    """What was run again, on which machine, and the largest differences from the record."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -41,7 +41,7 @@ def digest(path: Path) -> str:
 
 
 def write(root: Path, record: Path, note: Note) -> Path:
-    """Leave the note of a record, given by its path from the leaderboard's folder; returns the note's file."""
+    """Write the note of a record, given by its path in the leaderboard's folder; returns the note's file."""
     path = _place(root, record)
     with writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,7 +50,7 @@ def write(root: Path, record: Path, note: Note) -> Path:
 
 
 def read(root: Path, record: Path) -> Note | None:
-    """The note of a record, None where there is none or it is of other bytes; raises `UserError` for a faulty one."""
+    """The note of a record; None if there is none or the record has changed. Raises `UserError` for an invalid note."""
     path = _place(root, record)
     if not path.exists():
         return None

@@ -1,4 +1,4 @@
-"""Which results compare with which, and in what order: the tables that both pages show."""
+"""Groups of comparable results and their order: the tables of both pages."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ import pandas as pd
 from stressbench.contracts import Metric, Suite
 from stressbench.leaderboard import check, notes
 from stressbench.leaderboard.notes import Note
-from stressbench.leaderboard.places import dataset_label
 from stressbench.leaderboard.records import load_all
-from stressbench.record import Record
+from stressbench.record import Record, dataset_label
 from stressbench.spec import parse
 
 _OURS = "stressbench"
@@ -33,7 +32,7 @@ class Entry:
 
     @property
     def kind(self) -> str:
-        """What kind of model it is: a wrapper by its name, or by whether two passes differ."""
+        """The kind of the model: the name of its wrapper, or stochastic or deterministic."""
         spec = parse(self.record.model.spec)
         if spec.argument is not None:
             return spec.name
@@ -44,20 +43,20 @@ class Entry:
         return "self-reported" if self.replay is None else "replayed"
 
     def value(self, metric: Metric, draws: int | None = None) -> float | None:
-        """A metric of the record, or at a number of draws: where that is not known, None.
+        """A metric of the record, or its value at a number of draws; None if unknown.
 
-        A deterministic model's draws are all the same, so that its numbers are those of any number of draws.
+        A deterministic model has the same value at any number of draws.
         """
         if draws is None or draws == self.record.draws or not self.record.model.stochastic:
             return self.record.metrics[metric.name]
         return self.record.curves.get(metric.name, {}).get(str(draws))
 
     def interval(self, metric: Metric, draws: int | None = None) -> tuple[float, float] | None:
-        """A metric's 95 % interval, as `value` gives the metric; None where the record has none."""
+        """The 95 % interval of `value`; None if the record has none."""
         return self.record.intervals.get(metric.name, {}).get(self._size(draws))
 
     def without(self, metric: Metric, draws: int | None = None) -> list[float] | None:
-        """The metric without each of the groups of images that an interval is made from; the same ones in a `Group`."""
+        """The metric without each group of images, for intervals; the groups are the same in a `Group`."""
         return self.record.jackknife.get(metric.name, {}).get(self._size(draws))
 
     def _size(self, draws: int | None) -> str:
@@ -66,7 +65,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Ranked:
-    """An entry in a table; `rank` is None where the ranking metric is unknown, and shared in a tie."""
+    """An entry of a table; `rank` is None if the ranking metric is unknown, and shared in a tie."""
 
     rank: int | None
     entry: Entry
@@ -74,7 +73,7 @@ class Ranked:
 
 @dataclass(frozen=True)
 class Group:
-    """Results that compare: one suite and its options, on the same images and stressed images."""
+    """Comparable results: one suite and its options on the same clean and stressed images."""
 
     suite: Suite
     dataset: str
@@ -82,26 +81,31 @@ class Group:
 
     @property
     def record(self) -> Record:
-        """One of the records, for what all of them share."""
+        """One of the records, for the fields that all of them share."""
         return self.entries[0].record
 
     @property
     def title(self) -> str:
-        """The suite's name, with its distribution where that is not ours: two may offer one name."""
+        """The suite's name, with its distribution if that is not ours."""
         suite = self.record.suite
         return suite.name if suite.distribution == _OURS else suite.offer
 
     def name(self, entry: Entry) -> str:
-        """A model's name, with its distribution where another one's model of the same name is in the table."""
+        """A model's name, with its distribution if the table has another model of the same name."""
         model = entry.record.model
         same = {e.record.model.distribution for e in self.entries if e.record.model.spec == model.spec}
         return model.spec if len(same) == 1 else f"{model.spec} ({model.distribution})"
 
     @property
     def metrics(self) -> list[Metric]:
-        """Those of the suite's metrics that any record has; the first ranks. One that none has would be all dashes."""
+        """The suite's metrics that at least one record has."""
         known = [m for m in self.suite.metrics if any(e.value(m) is not None for e in self.entries)]
         return known or list(self.suite.metrics[:1])
+
+    @property
+    def by(self) -> Metric | None:
+        """The ranking metric: the first one with a direction, if there is one."""
+        return next((metric for metric in self.metrics if metric.better is not None), None)
 
     @property
     def draws(self) -> list[int]:
@@ -111,17 +115,21 @@ class Group:
         return sorted({n for n in curves if str(n).rstrip("0") in ("1", "2", "5")} | {r.draws for r in stochastic})
 
     def ranked(self, draws: int | None = None) -> list[Ranked]:
-        """The entries, best first; at a number of draws, those whose ranking metric is known there."""
-        by = self.metrics[0]
-        entries = [e for e in self.entries if draws is None or e.value(by, draws) is not None]
-        sign = 1 if by.better == "lower" else -1
-        scores = pd.Series([e.value(by, draws) for e in entries], dtype="float64").round(_TIE) * sign
+        """The entries, best first; at a number of draws, only those whose ranking metric is known there.
+
+        Without a ranking metric, all entries in the order of their paths, without ranks.
+        """
+        by = self.by
+        entries = [e for e in self.entries if draws is None or by is None or e.value(by, draws) is not None]
+        sign = 1 if by is not None and by.better == "lower" else -1
+        values = [None if by is None else e.value(by, draws) for e in entries]
+        scores = pd.Series(values, dtype="float64").round(_TIE) * sign
         ranks = scores.rank(method="min", na_option="keep")
         order = sorted(range(len(entries)), key=lambda i: (pd.isna(ranks[i]), ranks[i], str(entries[i].path)))
         return [Ranked(None if pd.isna(ranks[i]) else int(ranks[i]), entries[i]) for i in order]
 
     def about(self) -> str:
-        """What sets it apart from other groups of its suite and dataset."""
+        """What distinguishes the group from others of its suite and dataset."""
         data, suite = self.record.dataset, self.record.suite
         parts = [f"{data.n:,} images", f"{len(self.record.conditions)} conditions", f"{data.stress} stress"]
         if data.stress_verified is False:
@@ -136,9 +144,9 @@ class Group:
 
 
 def groups(root: Path) -> Iterator[Group]:
-    """All results of a leaderboard, those that compare together; most images first in a suite and dataset.
+    """All results of a leaderboard in groups that compare; within a suite and dataset, those with most images first.
 
-    Raises `UserError` for a file that is not a faultless record.
+    Raises `UserError` for an invalid record.
     """
     entries = [Entry(path, record, notes.read(root, path)) for path, record in load_all(root).items()]
     for key, members in groupby(sorted(entries, key=_comparable), key=_comparable):
@@ -147,7 +155,7 @@ def groups(root: Path) -> Iterator[Group]:
 
 
 def _comparable(entry: Entry) -> tuple[str, str, int, str, str]:
-    """Results with other stress, other conditions or another baseline are ranked apart."""
+    """The key of a group: results with other stress, conditions or baseline are ranked separately."""
     suite, data = entry.record.suite, entry.record.dataset
     shared = {
         "fingerprint": data.fingerprint,

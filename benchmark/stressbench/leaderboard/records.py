@@ -6,25 +6,24 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stressbench import record as records
+from stressbench._util.files import replace as put
+from stressbench._util.files import writing
 from stressbench.errors import UserError
 from stressbench.leaderboard import check
-from stressbench.leaderboard.check import Fault
-from stressbench.leaderboard.places import RECORDS, places, result
+from stressbench.leaderboard.numbers import Fault
+from stressbench.leaderboard.paths import RECORDS, paths, result
 from stressbench.record import Record
-from stressbench.store import replace as put
-from stressbench.store import writing
 
 
 def add(run: Path, root: Path, replace: bool) -> Path:
     """Copy a run's record to its place; returns the file.
 
-    Raises `UserError` for a record with faults, and, unless `replace`, where the same result is there with other
-    numbers.
+    Raises `UserError` for an invalid record, and, unless `replace`, if the same result exists with other numbers.
     """
     record = records.load(run)
     board = {where: other for where, other in readable(root).items() if result(other) != result(record)}
     require_faultless(run, check.faults(record, list(board.values())))
-    path, other = (root / place for place in places(record))
+    path, other = (root / place for place in paths(record))
     if path.exists() and result(records.load(path)) != result(record):
         path = other
     if path.exists() and not replace:
@@ -40,9 +39,9 @@ def add(run: Path, root: Path, replace: bool) -> Path:
 
 
 def load_all(root: Path) -> dict[Path, Record]:
-    """Every record of the leaderboard by its path from `root`, in the order of the paths.
+    """Every record of the leaderboard by its path relative to `root`, in the order of the paths.
 
-    Raises `UserError` for the first file that has a fault.
+    Raises `UserError` for the first invalid file.
     """
     found = readable(root)
     for path in _files(root):
@@ -51,19 +50,19 @@ def load_all(root: Path) -> dict[Path, Record]:
 
 
 def readable(root: Path) -> dict[Path, Record]:
-    """Those files of the leaderboard that are records, with or without faults, by their path from `root`."""
+    """All files of the leaderboard that can be read as records, valid or not, by their path relative to `root`."""
     found = {}
     for path in _files(root):
         if (root / path).is_file() and not (root / path).is_symlink():
             try:
                 found[path] = records.load(root / path)
             except UserError:
-                continue  # it is told of where this file itself is checked
+                continue  # it is reported where this file itself is checked
     return found
 
 
 def require_faultless(path: Path, faults: Sequence[Fault]) -> None:
-    """Raises `UserError` with the first fault, where there is one."""
+    """Raises `UserError` with the first fault, if there is one."""
     if faults:
         more = f" (and {len(faults) - 1} more: `bench leaderboard check` lists them)" if len(faults) > 1 else ""
         raise UserError(f"{path}: {faults[0]}{more}; records are made by runs and not edited")

@@ -1,4 +1,4 @@
-"""A record's word against this machine: a random few of its conditions are run again and compared."""
+"""Replays a record: runs a few of its conditions again and compares the results."""
 
 from __future__ import annotations
 
@@ -11,20 +11,23 @@ from pathlib import Path
 
 from torch import nn
 
-from stressbench import __version__, models, plan, registry, weights
+from stressbench import __version__, registry, weights
 from stressbench import record as records
+from stressbench._util.terminal import Screen
 from stressbench.contracts import Metric
-from stressbench.datasets.resident import Resident
+from stressbench.datasets.cache import ImageCache
 from stressbench.errors import UserError
+from stressbench.execution import models, plan
+from stressbench.execution.executors import alone
+from stressbench.execution.plan import Plan
+from stressbench.execution.request import RunRequest
+from stressbench.execution.runner import Run
 from stressbench.leaderboard import check, notes
 from stressbench.leaderboard.notes import Note
-from stressbench.leaderboard.places import RECORDS, result
+from stressbench.leaderboard.paths import RECORDS, result
 from stressbench.leaderboard.records import readable, require_faultless
-from stressbench.plan import Plan, Words
-from stressbench.predict import Precision
-from stressbench.record import Record
-from stressbench.runner import Run, describe
-from stressbench.terminal import Screen
+from stressbench.record import Precision, Record
+from stressbench.results.conditions import describe
 
 # How far a number may be from the record's, between devices, libraries and batch sizes. Rounding moves a network's
 # outputs by some 1e-5 of their size in float32, and by some 1e-2 in bfloat16, whose numbers have eight bits; an attack
@@ -37,7 +40,7 @@ _AT_THE_EDGE = 2
 
 @dataclass(frozen=True)
 class Means:
-    """What a replay needs and a record does not hold."""
+    """The inputs of a replay that are not in a record."""
 
     weights: Sequence[Path] = ()
     dataset: str | None = None  # the name that the dataset is registered by, where the record calls it otherwise
@@ -48,7 +51,7 @@ class Means:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of it: a line for each condition, how many of them differ, and the note if it was written."""
+    """The result: a line for each condition, how many of them differ, and the note if one was written."""
 
     lines: list[str]
     differing: int
@@ -56,11 +59,12 @@ class Outcome:
 
 
 def replay(path: Path, root: Path, count: int, seed: int, means: Means, screen: Screen) -> Outcome:
-    """Run a record's first condition and `count` others again, and note it beside the record if all agree.
+    """Run a record's first condition and `count` others again; if all agree, write a note beside the record.
 
-    The first is there because suites may measure others against it. Only a record of the leaderboard gets a note.
+    The first condition is always included, since a suite may measure others relative to it. Only records in the
+    leaderboard get a note.
 
-    Raises `UserError` for a record with faults, and where images or weights are not those of the record.
+    Raises `UserError` for an invalid record, and if images or weights are not those of the record.
     """
     record = records.load(path)
     others = [other for other in readable(root).values() if result(other) != result(record)]
@@ -87,17 +91,17 @@ def replay(path: Path, root: Path, count: int, seed: int, means: Means, screen: 
 
 
 def allowed(metric: Metric, value: float, n: int, precision: Precision) -> float:
-    """How far a replayed metric of n images may be from a record's value, in the metric's unit."""
+    """The tolerance between a replayed metric of n images and the record's value, in the metric's unit."""
     if metric.unit == "fraction":
         return max(_FRACTION[precision], _AT_THE_EDGE / n)
     return _SMOOTH[precision] * max(1.0, abs(value))
 
 
 def _plan(record: Record, means: Means) -> Plan:
-    """The run that a record is of; the suite's free options chose what of it is kept, and are left out."""
+    """The run of a record, without the suite's scoring options."""
     data, name = record.dataset, means.dataset or record.dataset.name
     dataset = registry.dataset(name, "test", means.data_dir, data.name if name != data.name else None)
-    words = Words(
+    request = RunRequest(
         suites=(f"{record.suite.distribution}/{record.suite.name}",),
         models=(record.model.spec,),
         dataset=name,
@@ -111,14 +115,14 @@ def _plan(record: Record, means: Means) -> Plan:
         precision="bfloat16" if record.precision == "bfloat16" else "float32",
         device=means.device,
     )
-    asked = plan.make(words, dataset)
+    asked = plan.make(request, dataset)
     for failure in asked.failures:
         raise failure.error
     return asked.plans[0]
 
 
 def _run(record: Record, planned: Plan, screen: Screen) -> Record:
-    images = Resident(planned.dataset, planned.n, planned.device)
+    images = ImageCache(planned.dataset, planned.n, planned.device)
     if images.fingerprint != record.dataset.fingerprint:
         raise UserError(
             f"these are other images than the record's: {images.fingerprint}, and not {record.dataset.fingerprint}; "
@@ -126,7 +130,7 @@ def _run(record: Record, planned: Plan, screen: Screen) -> Record:
         )
 
     def stored(spec: str, seed: int, build: Callable[[], nn.Module]) -> Path:
-        path = weights.stored(planned.dataset.name, registry.pinned(spec), seed)
+        path = weights.stored(planned.dataset.name, registry.resolve(spec).canonical, seed)
         if not path.exists():
             raise UserError(f"{models.named(spec, seed)} has no weights here: give the record's with --weights")
         return path
@@ -140,19 +144,19 @@ def _run(record: Record, planned: Plan, screen: Screen) -> Record:
             "give the record's with --weights"
         )
     with tempfile.TemporaryDirectory() as folder:
-        return Run(planned, ready, images, Path(folder))(fresh=True, screen=screen)
+        return alone(Run(planned, ready, {None: images}, Path(folder)), screen)
 
 
 def _compare(planned: Plan, record: Record, again: Record) -> tuple[list[str], int, dict[str, float]]:
-    """A line a condition, how many of them differ, and each metric's largest difference."""
+    """A line for each condition, the number that differ, and each metric's largest difference."""
     lines: list[str] = []
     differing = 0
     metrics = planned.suite.row_metrics
     largest = {metric.name: 0.0 for metric in metrics}
-    told = {frozenset(row.condition.items()): row.metrics for row in record.conditions}
+    recorded = {frozenset(row.condition.items()): row.metrics for row in record.conditions}
     for condition, row in zip(planned.conditions, again.conditions, strict=True):
         faults = []
-        theirs = told[frozenset(condition.items())]
+        theirs = recorded[frozenset(condition.items())]
         for metric in metrics:
             was, now = theirs[metric.name], row.metrics[metric.name]
             if was is not None and now is not None:

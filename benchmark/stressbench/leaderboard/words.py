@@ -1,7 +1,7 @@
-"""What a stranger's words in a record may be made of.
+"""The characters that text in a submitted record may contain.
 
-The page escapes everything that it shows; this is so that nothing which would need it, or which reads as something
-else (a link, another alphabet's look-alike, a terminal's control codes), gets into the leaderboard at all.
+The page escapes all text. In addition, markup, links, characters of other alphabets that look like Latin ones, and
+control codes are not accepted into the leaderboard at all.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _LONGEST_SHOWN = 80
 
 
 def strange(record: Record) -> Iterator[tuple[str, str]]:
-    """Each field that holds what it may not, and what is wrong with it."""
+    """Each field with forbidden characters, and the reason."""
     suite, data, model, environment = record.suite, record.dataset, record.model, record.environment
     bare = {
         "suite.name": suite.name,
@@ -54,6 +54,17 @@ def strange(record: Record) -> Iterator[tuple[str, str]]:
         "environment.platform": environment.platform,
         "environment.device": environment.device,
     }
+    for i, training in enumerate(model.training):
+        fields = training.model_dump()
+        told = fields | fields.pop("settings") | fields.pop("versions")
+        texts |= {f"model.training.{i}.{key}": text for key, text in told.items() if isinstance(text, str)}
+        bare |= {
+            f"model.training.{i}.{key}": key for key in (*training.settings, *training.versions, *training.metrics)
+        }
+    if suite.protocol is not None:
+        texts["suite.protocol"] = suite.protocol
+    if record.dataset.published is not None:
+        names["dataset.published"] = record.dataset.published
     if suite.baseline is not None:
         names["suite.baseline.model"] = suite.baseline.model
         texts["suite.baseline.source"] = suite.baseline.source
@@ -68,12 +79,12 @@ def strange(record: Record) -> Iterator[tuple[str, str]]:
 
 
 def shown(value: object) -> str:
-    """A stranger's value in one short printable line, quoted where it is text."""
+    """An untrusted value in one short printable line; text is quoted."""
     text = ascii(value)
     return text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "…"
 
 
 def printable(text: str) -> str:
-    """A line that holds strangers' words, for a terminal or a log: no control codes, and no command of a CI service."""
+    """A line with untrusted text made safe for terminals and logs: no control codes, no CI commands."""
     line = "".join(character if character.isprintable() else "?" for character in text)
     return f"./{line}" if line.startswith(":") else line

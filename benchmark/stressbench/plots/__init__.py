@@ -1,1 +1,1 @@
-"""Figures of runs, each where its kind of conditions and columns is there: no suite is named here."""
+"""Figures of runs. Each is drawn if the run has its conditions and columns: no suite is named here."""

@@ -1,33 +1,47 @@
-"""Runs → the files of all figures that can be drawn of them."""
+"""Draws all figures that can be made of some runs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from matplotlib import style as mpl_style
 from matplotlib.figure import Figure
 
-from stressbench import runs
-from stressbench.plots import corruptions, curves, style, tables
+from stressbench.contracts import Plane
+from stressbench.plots import by_axis, draws, networks, planes, style, tables
 from stressbench.plots.style import LeftOut
-from stressbench.runs import Run
+from stressbench.results import runs, selection
+from stressbench.results.runs import Run
 
-FIGURES: Mapping[str, Callable[[Sequence[Run]], Figure]] = {
-    "corruptions": corruptions.heat_map,
-    "severities": corruptions.boxes,
-    "ensemble-size": curves.ensemble_size,
-    "reliability": tables.reliability,
-    "frequency": curves.frequency,
-    "budget": curves.budget,
-    "sequence": tables.sequence,
-}
+Draw = Callable[[Sequence[Run]], Figure]
+
+
+def figures(found: Sequence[Run]) -> dict[str, Draw]:
+    """The functions that draw the figures of these runs, by file name; they raise `LeftOut` if one cannot be drawn."""
+    drawn: dict[str, Draw] = {}
+    axes = selection.axes(found[0].suite, found[0].record.conditions)
+    for axis in axes:
+        drawn[f"by-{axis.name}"] = partial(by_axis.against, axis)
+        if axis.over:
+            drawn[f"heat-map-by-{axis.name}"] = partial(by_axis.heat_map, axis)
+    for declared in found[0].suite.figures:
+        if isinstance(declared, Plane):
+            drawn[f"contour-of-{declared.metric}"] = partial(planes.contour, declared)
+            drawn[f"surface-of-{declared.metric}"] = partial(planes.surface, declared)
+        else:
+            drawn[declared.name] = networks.figure(declared)
+    drawn["ensemble-size"] = draws.ensemble_size
+    drawn["reliability"] = partial(tables.reliability, axes)
+    drawn["sequence"] = tables.sequence
+    return drawn
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """A figure's files, or why there are none."""
+    """A figure's files, or the reason why there are none."""
 
     name: str
     files: Sequence[Path]
@@ -35,13 +49,13 @@ class Drawn:
 
 
 def draw(paths: Sequence[Path], out: Path) -> Iterator[Drawn]:
-    """Each figure of run folders and record files, all in one set of figures; the same runs give the same bytes.
+    """Draw each figure with all the given run folders and record files; the same runs give the same bytes.
 
-    Raises `UserError` for runs that do not compare, damaged tables, and a folder that cannot be written.
+    Raises `UserError` for runs that cannot be compared, damaged tables, and a folder that cannot be written.
     """
     found = runs.load_alike(paths)
     with mpl_style.context(["default", style.RC]):  # a person's own settings would make other bytes
-        for name, figure in FIGURES.items():
+        for name, figure in figures(found).items():
             try:
                 drawn = figure(found)
             except LeftOut as why:

@@ -1,4 +1,4 @@
-"""What all figures share: size, colours, panels, labels, and files that are the same bytes each time."""
+"""Common style of all figures: size, colours, panels, labels, and reproducible files."""
 
 from __future__ import annotations
 
@@ -8,20 +8,23 @@ import re
 import textwrap
 from collections import Counter
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from stressbench._util.files import replace, writing
 from stressbench.contracts import Metric
-from stressbench.show import ARROW
-from stressbench.store import replace, writing
+from stressbench.results.show import ARROW
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
-    from stressbench.runs import Run
+    from stressbench.results.runs import Run
 
 WIDTH = 6.9  # inches: the text of a page in two columns, at which fonts have their size
 
@@ -45,18 +48,18 @@ RC: dict[str, Any] = {
     "lines.linewidth": 1.2,
     "lines.markersize": 3.5,
     "legend.frameon": False,
-    "text.parse_math": False,  # a model's name is no formula, whatever is in it
+    "text.parse_math": False,  # a model's name is not a formula, whatever characters it has
     "savefig.dpi": 200,
     "svg.hashsalt": "stressbench",  # or the names inside an SVG would be random
 }
 
 
 class LeftOut(Exception):
-    """Why a figure cannot be drawn of these runs."""
+    """The reason why a figure cannot be drawn of these runs."""
 
 
 def panels(count: int, columns: int, height: float) -> tuple[Figure, list[Axes]]:
-    """A figure with so many axes in rows of at most `columns`, each row `height` inches high."""
+    """A figure with `count` axes in rows of at most `columns`, each row `height` inches high."""
     columns = min(columns, count)
     rows = math.ceil(count / columns)
     # Room above for the legend; a single panel need not be as wide as the page.
@@ -68,7 +71,7 @@ def panels(count: int, columns: int, height: float) -> tuple[Figure, list[Axes]]
 
 
 def split(ax: Axes, shares: Sequence[int]) -> list[Axes]:
-    """Two axes or more, one above the other with one x axis, in the place of one."""
+    """Replace one axes by two or more, one above the other, with a common x axis."""
     spec = ax.get_subplotspec()
     assert spec is not None, "the axes of `panels` are in a grid"
     inner = spec.subgridspec(len(shares), 1, height_ratios=shares, hspace=0.05)
@@ -81,8 +84,15 @@ def split(ax: Axes, shares: Sequence[int]) -> list[Axes]:
     return axes
 
 
+def logarithmic(axis: Axis, subs: Sequence[float] = (1.0,)) -> None:
+    """Write the ticks of a logarithmic axis as plain numbers; matplotlib's own are formulas, which `RC` turns off."""
+    axis.set_major_locator(LogLocator(subs=subs))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
 def line(place: int) -> dict[str, Any]:
-    """How the line of the run at a place looks."""
+    """The style of the line of the run with this index."""
     return {
         "color": COLOURS[place % len(COLOURS)],
         "marker": _MARKERS[place % len(_MARKERS)],
@@ -91,44 +101,50 @@ def line(place: int) -> dict[str, Any]:
 
 
 def names(runs: Sequence[Run]) -> list[str]:
-    """What figures call each run: its model, and its folder too where two have the same."""
+    """The name of each run in figures: its model, with its folder if two runs have the same model."""
     count = Counter(run.label for run in runs)
     return [run.label if count[run.label] == 1 else f"{run.label} ({run.path.name})" for run in runs]
 
 
-def legend(figure: Figure, runs: Sequence[Run], **alike: Any) -> None:
-    """Say above the panels which line is which run; `alike` is what all lines have in common."""
+def legend(
+    figure: Figure, runs: Sequence[Run], notes: Sequence[str] = (), others: Sequence[Line2D] = (), **alike: Any
+) -> None:
+    """Add a legend above the panels; `alike` are the properties that all lines share.
+
+    `notes` are what follows each run's name, and `others` further entries.
+    """
     room = int(12 * figure.get_figwidth())  # characters
-    lines = [Line2D([], [], label=wrapped(name, room), **line(i) | alike) for i, name in enumerate(names(runs))]
-    columns = 2 if len(lines) > 1 and all(len(name) <= room // 2 for name in names(runs)) else 1
-    figure.legend(handles=lines, loc="outside upper center", ncols=columns)
+    texts = [f"{name}: {note}" if note else name for name, note in zip_longest(names(runs), notes, fillvalue="")]
+    lines = [Line2D([], [], label=wrapped(text, room), **line(i) | alike) for i, text in enumerate(texts)]
+    columns = 2 if len(lines) > 1 and all(len(text) <= room // 2 for text in texts) else 1
+    figure.legend(handles=[*lines, *others], loc="outside upper center", ncols=columns)
 
 
 def wrapped(name: str, width: int) -> str:
-    """A model's name in lines of at most so many characters, broken between its options where it can be."""
+    """A model's name in lines of limited length, broken between its options if possible."""
     return textwrap.fill(re.sub(r",(?! )", ", ", name), width, break_on_hyphens=False)
 
 
 def label(name: str) -> str:
-    """What a figure calls a corruption, a perturbation or a metric."""
+    """The label of a corruption, a perturbation or a metric."""
     return " ".join(word.upper() if word in _INITIALS else word for word in name.split("_"))
 
 
 def axis(metric: Metric) -> str:
-    """A metric as the name of an axis, with its unit and an arrow to where it is better."""
+    """A metric as the label of an axis, with its unit and an arrow in the better direction."""
     unit = {"fraction": " (%)", "nats": " (nats)", "number": ""}[metric.unit]
     return f"{label(metric.name)}{unit} {ARROW[metric.better]}"
 
 
 def shown(value: float | None, metric: Metric) -> float:
-    """A value in the unit of its axis; NaN, which is not drawn, for unknown."""
+    """A value in the unit of its axis; NaN, which is not drawn, if unknown."""
     if value is None:
         return math.nan
     return 100 * value if metric.unit == "fraction" else value
 
 
 def save(figure: Figure, out: Path, name: str) -> list[Path]:
-    """Write a figure as PNG and SVG; returns the paths. Raises `UserError` where they cannot be written."""
+    """Write a figure as PNG and SVG and return the paths. Raises `UserError` if they cannot be written."""
     # The solver of the layout differs in the last bit from one time to the next.
     figure.draw_without_rendering()
     figure.set_layout_engine("none")

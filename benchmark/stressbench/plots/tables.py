@@ -11,25 +11,28 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from stressbench import series
+from stressbench.contracts import Axis
 from stressbench.metrics import calibration_bins
 from stressbench.plots import style
 from stressbench.plots.style import LeftOut
-from stressbench.runs import Run
+from stressbench.results import selection
+from stressbench.results.conditions import describe
+from stressbench.results.runs import Run
 
 _FRAME = re.compile(r"relative_confidence_(\d+)")  # a suite's columns, one a frame
 _BINS = 10
+_MOST_GROUPS = 16
 
 
-def reliability(runs: Sequence[Run]) -> Figure:
+def reliability(declared: Sequence[Axis], runs: Sequence[Run]) -> Figure:
     """Accuracy over confidence in ten bins of width 0.1, and below it the share of the images in each bin.
 
-    A panel a severity, all its corruptions together, or a panel an attack and budget; else the clean images alone.
+    A panel for each position on the suite's axes and for clean images; only the latter if there would be too many.
     """
     _need_tables(runs)
     if not {"confidence", "correct"} <= set(runs[0].tables[0].columns):
         raise LeftOut("the tables have no confidence, or do not say which predictions are correct")
-    groups = _groups(runs[0])
+    groups = _groups(declared, runs[0])
     figure, axes = style.panels(len(groups), 3, 2.6)
     for ax, (name, places) in zip(axes, groups.items(), strict=True):
         top, bottom = style.split(ax, [3, 1])
@@ -50,26 +53,19 @@ def reliability(runs: Sequence[Run]) -> Figure:
     return figure
 
 
-def _groups(run: Run) -> Mapping[str, Sequence[int]]:
-    """The places of the conditions that are drawn in one panel, by its name."""
-    conditions = run.conditions
-    if all("severity" in condition for condition in conditions):
-        severities = sorted({int(condition["severity"]) for condition in conditions})
-        return {
-            f"severity {severity}" if severity else "clean": [
-                place for place, condition in enumerate(conditions) if condition["severity"] == severity
-            ]
-            for severity in severities
-        }
+def _groups(axes: Sequence[Axis], run: Run) -> Mapping[str, Sequence[int]]:
+    """The indices of the conditions of each panel, by the panel's name."""
     rows = run.record.conditions
-    clean = [rows.index(row) for row in series.clean(rows)]
-    if not clean:
-        raise LeftOut("no condition has a severity, and none is of clean images")
-    return {"clean": clean} | {
-        f"{attack}, ε = {series.budget(eps)}": [rows.index(row)]
-        for attack, points in series.budgets(rows).items()
-        for eps, row in points
-    }
+    clean = [k for k, row in enumerate(rows) if selection.is_clean(axes, row.condition)]
+    groups = {"clean": clean} if clean else {}
+    for axis in axes:
+        for panel in selection.panels(axis, rows):
+            for at, cells in panel.rows.items():
+                title = ", ".join(filter(None, (panel.title, f"{axis.name} {selection.text(axis, at)}")))
+                groups[title] = [rows.index(row) for row in cells.values()]
+    if not groups:
+        raise LeftOut("no condition has a place on an axis, and none is of clean images")
+    return groups if len(groups) <= _MOST_GROUPS or not clean else {"clean": clean}
 
 
 def _bins(tables: Sequence[pd.DataFrame]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -83,15 +79,11 @@ def _bins(tables: Sequence[pd.DataFrame]) -> tuple[np.ndarray, np.ndarray, np.nd
 
 
 def sequence(runs: Sequence[Run]) -> Figure:
-    """Relative confidence, p̄(y) over the largest p̄, frame by frame, a mean over images: a panel a perturbation."""
+    """Relative confidence, p̄(y) / max p̄, by frame, averaged over images: a panel for each condition."""
     _need_tables(runs)
-    places = [
-        place
-        for place, table in enumerate(runs[0].tables)
-        if "perturbation" in runs[0].conditions[place] and _frames(table)
-    ]
+    places = [place for place, table in enumerate(runs[0].tables) if _frames(table)]
     if not places:
-        raise LeftOut("no table has a relative confidence for each frame of a perturbation")
+        raise LeftOut("no table has a relative confidence for each frame of a sequence")
     figure, axes = style.panels(len(places), 3, 1.8)
     for ax, place in zip(axes, places, strict=True):
         for i, run in enumerate(runs):
@@ -100,7 +92,7 @@ def sequence(runs: Sequence[Run]) -> Figure:
             ax.plot(
                 list(frames), [table[name].mean() for name in frames.values()], **style.line(i) | {"marker": "none"}
             )
-        ax.set_title(style.label(str(runs[0].conditions[place]["perturbation"])))
+        ax.set_title(style.label(describe(runs[0].conditions[place])))
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.set_xlabel("frame")
         ax.set_ylabel("relative confidence")

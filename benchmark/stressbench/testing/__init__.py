@@ -1,4 +1,4 @@
-"""Whether a model keeps what it promises the harness: for the tests of a plugin, and for `bench plugin check`.
+"""Checks of what the harness requires of a model, for the tests of a plugin and for `bench plugin check`.
 
 from stressbench.testing import check_model
 
@@ -9,7 +9,7 @@ def test_mynet():
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,37 +17,36 @@ import torch
 from torch import nn
 
 from stressbench import registry
-from stressbench.contracts import Dataset
-from stressbench.datasets.digits import InMemory
-from stressbench.errors import UserError
+from stressbench.contracts import Classification, Dataset, InMemory
+from stressbench.errors import UserError, describe
 from stressbench.testing.checks import Note, Skip
-from stressbench.testing.promises import PROMISES, Promise
-from stressbench.testing.subject import Fault, Subject
+from stressbench.testing.requirements import CHECKS, Check
+from stressbench.testing.under_test import Built, Fault, ModelUnderTest
 
 Build = Callable[[Dataset], nn.Module]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check came to."""
+    """The result of one check."""
 
     check: str  # a short name that stays
-    promise: str  # what was checked
+    requirement: str  # what was checked
     status: Literal["passed", "noted", "failed", "skipped"]
     seen: str = ""  # where it did not pass: with numbers
     change: str = ""  # where it failed or was noted: what mends it
 
     @property
     def detail(self) -> str:
-        """What was seen and what mends it, or the promise that is kept."""
-        return "; ".join(filter(None, [self.seen, self.change])) or self.promise
+        """What was observed and how to fix it, or the requirement that is met."""
+        return "; ".join(filter(None, [self.seen, self.change])) or self.requirement
 
     def __str__(self) -> str:
         return f"{self.check}: {self.detail}"
 
 
 def check_model(model: str | Build, dataset: Dataset | None = None, *, meta: bool = False) -> list[Finding]:
-    """Try a model out, and raise `AssertionError` that lists what is wrong and what to change.
+    """Run all checks on a model, and raise `AssertionError` that lists failures and what to change.
 
     `model` is a name with its options, as `--model` takes it, or a callable from a dataset to a module, such as an
     entry point names (`functools.partial` gives it options). It is built from a fixed seed and keeps the weights that
@@ -71,27 +70,30 @@ def check_model(model: str | Build, dataset: Dataset | None = None, *, meta: boo
 
 
 def findings(model: str | Build, dataset: Dataset | None = None, *, meta: bool = False) -> Iterator[Finding]:
-    """What `check_model` does, check by check and without raising for what failed."""
+    """The results of `check_model`, one by one, without raising for failures."""
     if isinstance(model, str):
-        registry.check_model(model)
-    build = (lambda data: registry.model(model, data)) if isinstance(model, str) else model
-    subject = Subject(build, dataset or random_dataset(), meta)
+        model = registry.resolve(model).build
+    yield from run_checks(CHECKS, Built(model, dataset or random_dataset(), meta))
+
+
+def run_checks(checks: Iterable[Check], subject: ModelUnderTest) -> Iterator[Finding]:
+    """The finding of each check, in order; a check is skipped if one of them that it needs did not pass."""
     not_passed: set[str] = set()
-    for check in PROMISES:
-        finding = _finding(check, subject, not_passed, meta)
+    for check in checks:
+        finding = _finding(check, subject, not_passed)
         if finding.status == "failed" or not_passed.intersection(check.needs):
             not_passed.add(check.name)
         yield finding
 
 
-def _finding(check: Promise, subject: Subject, not_passed: set[str], meta: bool) -> Finding:
+def _finding(check: Check, subject: ModelUnderTest, not_passed: set[str]) -> Finding:
     def result(status: Literal["passed", "noted", "failed", "skipped"], seen: str = "", change: str = "") -> Finding:
-        return Finding(check.name, check.promise, status, seen, change)
+        return Finding(check.name, check.requirement, status, seen, change)
 
     missing = [name for name in check.needs if name in not_passed]
     if missing:
         return result("skipped", f"it says nothing before '{missing[0]}' passes")
-    if meta and check.numbers:
+    if subject.images.is_meta and check.numbers:
         return result("skipped", "the meta device has no numbers")
     try:
         check.run(subject)
@@ -106,7 +108,7 @@ def _finding(check: Promise, subject: Subject, not_passed: set[str], meta: bool)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # the model is a plugin's, and may fail in any way; sys.exit is no `Exception`
-        return result("failed", f"it raised {registry.describe(error)}", check.change)
+        return result("failed", f"it raised {describe(error)}", check.change)
     return result("passed")
 
 
@@ -114,4 +116,6 @@ def random_dataset(classes: int = 10, image_size: tuple[int, int] = (32, 32), n:
     """n images (3, *image_size) of independent, uniform pixels, the same ones each time, with labels 0, 1, …"""
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(256, (n, 3, *image_size), dtype=torch.uint8, generator=generator)
-    return Dataset("random", "test", InMemory(pixels), torch.arange(n) % classes, classes, image_size)
+    return Dataset(
+        "random", "test", Classification(classes), InMemory(pixels), InMemory(torch.arange(n) % classes), image_size
+    )

@@ -1,20 +1,18 @@
-"""Training: recipes, the loop, and the weights files that it leaves."""
+"""Training: the loop, checkpoints and weights files."""
 
+from stressbench.recipe import Options
+from stressbench.training.evaluation import Measured, evaluate
 from stressbench.training.job import Trainer
-from stressbench.training.loop import Epoch, Measured, Report, Snapshot, evaluate, fresh, train
-from stressbench.training.recipes import NAMES, Options, Recipe, recipe_for
+from stressbench.training.loop import Epoch, Report, Snapshot, fresh, train
 
 __all__ = [
-    "NAMES",
     "Epoch",
     "Measured",
     "Options",
-    "Recipe",
     "Report",
     "Snapshot",
     "Trainer",
     "evaluate",
     "fresh",
-    "recipe_for",
     "train",
 ]

@@ -1,4 +1,4 @@
-"""A training that is not finished, as a file: it goes on from there after a kill, and can go on as nothing else."""
+"""Checkpoints of unfinished trainings, from which only the same training can resume."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from torch import nn
 
 from stressbench import weights
 from stressbench.errors import UserError
-from stressbench.training.loop import Epoch, Measured, Snapshot
+from stressbench.training.loop import Epoch, Snapshot
 
 _IDENTITY, _EPOCHS = "identity", "epochs"
 
 
 def save(path: Path, snapshot: Snapshot, identity: Mapping[str, str]) -> None:
-    """Write a snapshot and what it is a training of, in one step."""
-    told = {
+    """Write a snapshot with the training's identity atomically."""
+    metadata = {
         _IDENTITY: json.dumps(dict(identity)),
         _EPOCHS: json.dumps([asdict(epoch) for epoch in snapshot.epochs]),
     }
-    weights.save_tensors(snapshot.tensors, path, told)
+    weights.save_tensors(snapshot.tensors, path, metadata)
 
 
 def identity(path: Path) -> dict[str, str]:
-    """What a checkpoint is a training of; raises `UserError` for a file that is not a whole checkpoint."""
+    """The training that a checkpoint belongs to; raises `UserError` for an incomplete file."""
     try:
         return {str(key): str(value) for key, value in json.loads(weights.metadata(path)[_IDENTITY]).items()}
     except (KeyError, ValueError, AttributeError) as error:
@@ -34,13 +34,13 @@ def identity(path: Path) -> dict[str, str]:
 
 
 def load(path: Path, module: nn.Module) -> Snapshot:
-    """Read a snapshot of a training of this module; raises `UserError` for a file that is not whole or does not fit."""
+    """Read a snapshot for this module; raises `UserError` for an incomplete or unsuitable file."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         rows = json.loads(weights.metadata(path)[_EPOCHS])
-        epochs = [Epoch(**{**row, "held_out": _measured(row["held_out"])}) for row in rows]
+        epochs = [Epoch(**row) for row in rows]
         tensors = load_file(path)
         fits = all(tensors[f"model.{name}"].shape == tensor.shape for name, tensor in module.state_dict().items())
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
@@ -48,10 +48,6 @@ def load(path: Path, module: nn.Module) -> Snapshot:
     if not fits:
         raise _unusable(path)
     return Snapshot(tensors, epochs)
-
-
-def _measured(row: Mapping[str, float] | None) -> Measured | None:
-    return None if row is None else Measured(**row)
 
 
 def _unusable(path: Path) -> UserError:

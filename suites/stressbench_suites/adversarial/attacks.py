@@ -2,7 +2,7 @@
 
 FGSM after Goodfellow, Shlens and Szegedy (2015), PGD after Madry et al. (2018); gradients of stochastic models are
 averaged over draws, the expectation over transformation of Athalye et al. (2018). The loss is the cross-entropy of the
-true label, and everything is computed in float32.
+true label, in float64; the model and the images are float32.
 """
 
 from __future__ import annotations
@@ -13,17 +13,19 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stressbench import metrics, randomness
-from stressbench.contracts import Finite
+from stressbench.contracts import traits
+from stressbench_suites.gradients import cross_entropy_gradient
 
 Norm = Literal["linf", "l2"]
 
 # The defects that a `Slope` tells of, and the columns that say in which share of an image's gradients each was.
-_DEFECTS = ("zero", "nonfinite", "probabilities")
+_DEFECTS = ("zero", "nonfinite", "probabilities", "saturated")
 SHARES = tuple(f"{name}_share" for name in _DEFECTS)
+# Of a probability 1 − x, x below half the distance between 1 and the float32 before it is rounded away.
+_SATURATED = torch.finfo(torch.float32).eps / 4
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Slope:
     zero: Tensor  # (N,), bool: no element of the gradient differs from 0
     nonfinite: Tensor  # (N,), bool: some element was infinite or NaN
     probabilities: Tensor  # (N,), bool: the outputs lie in [0, 1] and have sum 1, as a softmax's do
+    saturated: Tensor  # (N,), bool: in some draw the probability of the label is 1 in float32, and that loss 0
 
 
 class Victim:
@@ -46,10 +49,9 @@ class Victim:
     """
 
     def __init__(self, model: nn.Module, keys: Tensor, eot_draws: int) -> None:
-        self.stochastic = bool(getattr(model, "stochastic", False))
+        own = traits(model)
+        self.stochastic, self._most, self._draws = own.stochastic, own.max_draws, own.draws(eot_draws)
         self._model, self._keys = model, keys
-        self._most = model.most_draws if isinstance(model, Finite) else None
-        self._draws = min(eot_draws, self._most or eot_draws) if self.stochastic else 1
         self._made = 0
 
     def judge(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -62,32 +64,35 @@ class Victim:
         images = images.detach().requires_grad_()
         total = torch.zeros_like(images)
         nonfinite = torch.zeros(len(images), dtype=torch.bool, device=images.device)
-        probabilities = torch.ones_like(nonfinite)
+        probabilities, saturated = torch.ones_like(nonfinite), torch.zeros_like(nonfinite)
         draws = []
         for logits in self._passes(images):
-            log_probs = logits.log_softmax(dim=1)
-            # A sum and not a mean, so that an image's gradient does not depend on the batch that it is in.
-            gradient = _gradient(F.nll_loss(log_probs, labels, reduction="sum"), images)
+            gradient = cross_entropy_gradient(logits, labels, images)
+            if gradient is None:
+                gradient = torch.zeros_like(images)  # which is for the audit to find
             finite = gradient.isfinite()
             nonfinite |= ~finite.flatten(1).all(dim=1)
-            probabilities &= _are_probabilities(logits.detach())
+            logits = logits.detach()
+            probabilities &= _are_probabilities(logits)
+            draws.append(logits.log_softmax(dim=1))
+            saturated |= metrics.negative_log_likelihood(draws[-1], labels) < _SATURATED
             total += torch.where(finite, gradient, 0)
-            draws.append(log_probs.detach())
         fooled, loss = _verdict(draws, labels)
         zero = (total == 0).flatten(1).all(dim=1)
-        return Slope(total / len(draws), fooled, loss, zero, nonfinite, probabilities)
+        return Slope(total / len(draws), fooled, loss, zero, nonfinite, probabilities, saturated)
 
     def _passes(self, images: Tensor) -> Iterator[Tensor]:
-        """Logits (N, C), float32, of the next draws."""
-        images = images.contiguous(memory_format=torch.channels_last)
+        """Logits (N, C), float64, of the next draws."""
         for _ in range(self._draws):
+            # A copy for each draw, because a model may change its input in place.
+            given = images.clone(memory_format=torch.channels_last)
             if not self.stochastic:
-                yield self._model(images).float()
+                yield self._model(given).double()
                 continue
             index = self._made % self._most if self._most else self._made
             self._made += 1
             with randomness.draw(self._keys, index):
-                yield self._model(images).float()
+                yield self._model(given).double()
 
 
 @dataclass(frozen=True)
@@ -177,7 +182,7 @@ class _Found:
     def __init__(self, images: Tensor, fooled: Tensor) -> None:
         self.images, self.fooled = images, fooled
         # Whatever an attack finds is preferred to the input that it was given, if that does not fool better.
-        self.loss = torch.full(fooled.shape, -math.inf, device=fooled.device)
+        self.loss = torch.full(fooled.shape, -math.inf, dtype=torch.float64, device=fooled.device)
 
     def keep(self, rows: Tensor, images: Tensor, fooled: Tensor, loss: Tensor, which: Tensor) -> None:
         """Put in `which` (bool) of the images that stand for `rows`."""
@@ -205,15 +210,6 @@ class _Seen:
 
     def columns(self) -> dict[str, Tensor]:
         return {share: self._defects[name] / self._gradients for share, name in zip(SHARES, _DEFECTS, strict=True)}
-
-
-def _gradient(loss: Tensor, images: Tensor) -> Tensor:
-    """Of the images alone; zero where the model cuts the graph, which is for the audit to find."""
-    if loss.requires_grad:
-        (gradient,) = torch.autograd.grad(loss, images, allow_unused=True)
-        if gradient is not None:
-            return gradient
-    return torch.zeros_like(images)
 
 
 def _verdict(draws: list[Tensor], labels: Tensor) -> tuple[Tensor, Tensor]:

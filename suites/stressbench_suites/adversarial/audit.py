@@ -25,6 +25,7 @@ LARGE_EPS = 0.5
 
 # Thresholds, as fractions of images. docs/adversarial.md says why each is where it is.
 MOST_ZERO = 0.01
+MOST_SATURATED = 0.01
 LEAST_PROBABILITIES = 0.99
 MARGIN = 0.01  # between two rates, beside twice the standard error of their difference
 RESTARTS_MARGIN = 0.05
@@ -67,6 +68,13 @@ def _gradients(rows: Sequence[Metrics]) -> Iterator[Finding]:
         yield Finding(
             check="nonfinite-gradients",
             message=f"up to {_percent(nonfinite)} of the gradients are infinite or NaN: they were taken as zero",
+        )
+    saturated = _highest(rows, "saturated_share")
+    if saturated > MOST_SATURATED:
+        yield Finding(
+            check="saturated-loss",
+            message=f"at up to {_percent(saturated)} of the gradients the label's probability is 1 in float32: FGSM "
+            "and PGD take the loss in float64, but attacks of torchattacks go by rounded gradients there, or by none",
         )
     if _highest(rows, "probabilities_share") >= LEAST_PROBABILITIES:
         yield Finding(

@@ -19,16 +19,21 @@ import torch
 from torch import Tensor, nn
 
 from stressbench import metrics, randomness
-from stressbench.contracts import Batch, Finite
+from stressbench.contracts import Batch, traits
 from stressbench.errors import UserError, did_you_mean
 from stressbench.spec import Spec
 from stressbench_suites.adversarial.attacks import Attacked, Norm, Victim
 from stressbench_suites.adversarial.numbers import number
+from stressbench_suites.adversarial.worst import SLACK
 
 # What the suite gives an attack that takes it, and what the command line calls that.
 _GIVEN = {"eps": "--eps", "norm": "--norm", "n_classes": "the dataset", "seed": "--seed"}
-_NAMES: dict[Norm, str] = {"linf": "Linf", "l2": "L2"}  # of the norms, in torchattacks
-_SLACK = 1e-4  # rounding may leave an attacked image so far outside [0, 1], or, relative, outside its budget
+NORMS: dict[Norm, str] = {"linf": "Linf", "l2": "L2"}  # of the norms, in torchattacks
+
+# Classes of a dataset below which an attack's loss has no meaning: the targeted DLR loss compares with the fourth
+# largest logit and DLR with the third (Croce and Hein, 2020); torchattacks' JSMA aims at a class out of ten.
+_FEWEST_CLASSES = {"APGDT": 4, "AutoAttack": 4, "JSMA": 10}
+_DLR_CLASSES = 3
 
 
 class External:
@@ -63,16 +68,24 @@ class External:
         Raises `UserError` for images outside of the budget, outside of [0, 1], or not finite.
         """
         seed = int(batch.keys[0]) & (2**31 - 1)
-        given = {"eps": eps, "norm": _NAMES[self._norm], "n_classes": _classes(model, batch), "seed": seed}
+        given = {"eps": eps, "norm": NORMS[self._norm], "n_classes": class_count(model, batch), "seed": seed}
         options = {name: value for name, value in given.items() if name in self._parameters} | self._options
         # What these classes print would end up in the middle of a record on stdout.
-        with redirect_stdout(io.StringIO()), _without_parameter_gradients(model), _seeded(seed):
-            attack = self._class(_Mean(model, eot_draws).eval(), **options)
+        with redirect_stdout(io.StringIO()), without_parameter_gradients(model), seeded(seed):
+            attack = self._class(MeanOfDraws(model, eot_draws).eval(), **options)
             attack.set_device(batch.images.device)
-            images = self._checked(attack(batch.images, batch.labels).detach(), batch.images, eps)
-        clean, attacked = (victim.judge(x, batch.labels)[0] for x in (batch.images, images))
+            found = attack(batch.images, batch.targets).detach()
+            images = require_budget(self._spec, found, batch.images, eps if self.takes_eps else None, self._norm)
+        clean, attacked = (victim.judge(x, batch.targets)[0] for x in (batch.images, images))
         images = torch.where((clean & ~attacked).view(-1, 1, 1, 1), batch.images, images)
         return Attacked(images, {"fooled": clean | attacked})
+
+    @property
+    def fewest_classes(self) -> int:
+        """How many classes a dataset needs for this attack, with its options."""
+        if self._options.get("version") == "rand" or self._options.get("loss") == "dlr":
+            return _DLR_CLASSES
+        return _FEWEST_CLASSES.get(self._class.__name__, 2)
 
     def _typed(self, name: str, text: str) -> object:
         if name in _GIVEN and name in self._parameters:
@@ -91,40 +104,42 @@ class External:
                 raise UserError(f"{name}={text} is neither true nor false: write one of them")
             return text.lower() == "true"
         if not isinstance(default, (int, float)):
-            raise UserError(f"'{name}' of torchattacks' {self._class.__name__} is no number or word: leave it out")
+            raise UserError(f"'{name}' of torchattacks' {self._class.__name__} is not a number or a word: leave it out")
         # An int as the default does not mean that a fraction is wrong: CW's `c` is 1.
         return int(text) if re.fullmatch(r"[+-]?\d+", text) else number(text, name)
 
-    def _checked(self, images: Tensor, clean: Tensor, eps: float) -> Tensor:
-        if not bool(images.isfinite().all()) or float((images - images.clamp(0, 1)).abs().max()) > _SLACK:
-            raise UserError(f"{self._spec} gave images that are not finite or not in [0, 1]: use another attack")
-        images = images.clamp(0, 1)
-        moved = (images - clean).flatten(1)
-        longest = float(torch.linalg.vector_norm(moved, torch.inf if self._norm == "linf" else 2, dim=1).max())
-        if self.takes_eps and longest > eps * (1 + _SLACK) + 1e-6:
-            raise UserError(f"{self._spec} left its budget, eps {eps:g}, by {longest - eps:g}: use another attack")
-        return images
+
+def require_budget(spec: Spec, images: Tensor, clean: Tensor, eps: float | None, norm: Norm) -> Tensor:
+    """Attacked images in [0, 1]; raises `UserError` for ones that are not finite, or outside of [0, 1] or of eps."""
+    if not bool(images.isfinite().all()) or float((images - images.clamp(0, 1)).abs().max()) > SLACK:
+        raise UserError(f"{spec} gave images that are not finite or not in [0, 1]: use another attack")
+    images = images.clamp(0, 1)
+    moved = (images - clean).flatten(1)
+    longest = float(torch.linalg.vector_norm(moved, torch.inf if norm == "linf" else 2, dim=1).max())
+    if eps is not None and longest > eps * (1 + SLACK) + 1e-6:
+        raise UserError(f"{spec} left its budget, eps {eps:g}, by {longest - eps:g}: use another attack")
+    return images
 
 
-class _Mean(nn.Module):
-    """A model for torchattacks, which knows no draws: log p̄ of so many, each call's its own."""
+class MeanOfDraws(nn.Module):
+    """A model for other code's attacks, which know no draws: log p̄ of so many, each call's its own."""
 
     def __init__(self, model: nn.Module, eot_draws: int) -> None:
         super().__init__()
         self._model = model
-        most = model.most_draws if isinstance(model, Finite) else None
-        self._draws = min(eot_draws, most or eot_draws) if getattr(model, "stochastic", False) else 0
+        own = traits(model)
+        self._draws = own.draws(eot_draws) if own.stochastic else 0
 
     def forward(self, images: Tensor) -> Tensor:
         images = images.float()
         if not self._draws:
-            logits: Tensor = self._model(images).float()
+            logits: Tensor = self._model(images.clone()).float()
             return logits
         draws = []
         for index in range(self._draws):
             # Without keys, because attacks leave images out of the batch without a word: torch's generator goes on.
             with randomness.draw(None, index):
-                draws.append(self._model(images).float().log_softmax(dim=1))
+                draws.append(self._model(images.clone()).float().log_softmax(dim=1))
         return metrics.log_mean_probability(torch.stack(draws))
 
 
@@ -135,15 +150,15 @@ def _torchattacks() -> ModuleType:
         raise UserError(
             "torchattacks is not installed: pip install 'stressbench[attacks]', or use fgsm and pgd, which need nothing"
         ) from error
-    module: ModuleType = torchattacks
-    return module
+    library: ModuleType = torchattacks
+    return library
 
 
-def _find(module: ModuleType, name: str) -> Any:
-    known = [known for known in module.__all__ if known not in module.__wrapper__]
+def _find(library: ModuleType, name: str) -> Any:
+    known = [known for known in library.__all__ if known not in library.__wrapper__]
     if name not in known:
         raise UserError(f"torchattacks has no attack '{name}': {did_you_mean(name, known)}it has {', '.join(known)}")
-    return getattr(module, name)
+    return getattr(library, name)
 
 
 def _norm(attack: type) -> str:
@@ -152,13 +167,14 @@ def _norm(attack: type) -> str:
     return said[1].lower() if said else "none"
 
 
-def _classes(model: nn.Module, batch: Batch) -> int:
+def class_count(model: nn.Module, batch: Batch) -> int:
+    """How many classes a model tells apart."""
     with torch.no_grad(), randomness.draw(batch.keys[:1], 0):
         return int(model(batch.images[:1]).shape[-1])
 
 
 @contextmanager
-def _without_parameter_gradients(model: nn.Module) -> Iterator[None]:
+def without_parameter_gradients(model: nn.Module) -> Iterator[None]:
     """Some attacks call `backward`, which would leave gradients in the model."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for parameter in parameters:
@@ -171,7 +187,7 @@ def _without_parameter_gradients(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _seeded(seed: int) -> Iterator[None]:
+def seeded(seed: int) -> Iterator[None]:
     """Both global generators; the caller restores torch's."""
     before = np.random.get_state()
     torch.manual_seed(seed)

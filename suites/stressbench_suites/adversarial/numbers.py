@@ -39,7 +39,7 @@ def budgets(texts: Sequence[str], norm: Norm) -> list[float]:
     for text in texts or DEFAULT_BUDGETS[norm]:
         value = number(text, "eps")
         if value <= 0:
-            raise UserError(f"eps={text} is no budget: give numbers above 0 (the clean images are always judged too)")
+            raise UserError(f"invalid eps={text}: expected numbers above 0 (the clean images are always judged too)")
         if norm == "linf" and value > 1:
             raise UserError(f"eps={text} is more than a pixel's whole range, 0 to 1: write {text}/255 if that is meant")
         values.add(value)

@@ -11,42 +11,67 @@ import torch
 from torch import Tensor, nn
 
 from stressbench import metrics, randomness
-from stressbench.contracts import Batch, Condition, Metric, Metrics, Stressed, Suite
+from stressbench.contracts import (
+    Axis,
+    Batch,
+    Columns,
+    Condition,
+    Dataset,
+    Metric,
+    Metrics,
+    Predictor,
+    Stressed,
+    StressSuite,
+)
 from stressbench.errors import UserError, did_you_mean
-from stressbench.record import Baseline, Finding
+from stressbench.record import Finding
 from stressbench.spec import parse
-from stressbench_suites.adversarial import audit
+from stressbench_suites.adversarial import audit, worst
 from stressbench_suites.adversarial.attacks import SHARES, Attacked, Norm, Victim, corner, fgsm, noise, pgd
 from stressbench_suites.adversarial.external import External
 from stressbench_suites.adversarial.numbers import budgets, number
+from stressbench_suites.adversarial.official import Official
+from stressbench_suites.adversarial.worst import CLEAN
 
 if TYPE_CHECKING:
     import pandas as pd
 
 OURS = ("fgsm", "pgd")
-EXTERNAL = ("torchattacks", "autoattack")
+EXTERNAL = ("torchattacks", "autoattack", "pyautoattack")
 STEPS = 20
 EOT_DRAWS = 10
 
-_CLEAN: Condition = {"attack": "none", "norm": "linf", "eps": 0}
 
-
-class AdversarialSuite(Suite):
+class AdversarialSuite(StressSuite):
     """Clean images, each attack at each budget, and the gradient-masking audit."""
 
     name = "adversarial"
-    version = "1"
+    version = "2"
     benchmark = "cifar10"
-    free_options = frozenset({"attack", "eps", "norm", "audit"})
+    axes = (
+        Axis(
+            "eps",
+            name="budget",
+            label="ε (pixels are in 0…1)",
+            kind="budget",
+            panels=("attack", "norm"),
+            metrics=("accuracy",),
+            clean={"attack": CLEAN["attack"]},
+            count="images",
+        ),
+    )
+    scoring_options = frozenset({"attack", "eps", "norm", "audit"})
     metrics = (
-        Metric("pgd_accuracy", "fraction", "higher"),
-        Metric("fgsm_accuracy", "fraction", "higher"),
+        Metric("robust_accuracy", "fraction", "higher", interval="proportion"),
+        Metric("pgd_accuracy", "fraction", "higher", interval="proportion"),
+        Metric("fgsm_accuracy", "fraction", "higher", interval="proportion"),
         Metric("pgd_asr", "fraction", "lower"),
         Metric("fgsm_asr", "fraction", "lower"),
-        Metric("clean_accuracy", "fraction", "higher"),
+        Metric("clean_accuracy", "fraction", "higher", interval="proportion"),
     )
     row_metrics = (
         Metric("accuracy", "fraction", "higher"),
+        Metric("robust_accuracy", "fraction", "higher"),
         Metric("asr", "fraction", "lower"),
         Metric("nll", "nats", "lower"),
         Metric("ece", "fraction", "lower"),
@@ -89,7 +114,7 @@ class AdversarialSuite(Suite):
         self._steps, self._restarts, self._random_start = steps, restarts, random_start
         self._eot_draws, self._verdicts_only, self._audits = eot_draws, verdicts_only, audit
         self._ours: list[str] = []
-        self._external: dict[str, External] = {}  # by what the conditions call them
+        self._external: dict[str, External | Official] = {}  # by what the conditions call them
         if not attack:
             raise UserError(f"no attack is named: name at least one of {', '.join((*OURS, *EXTERNAL))}")
         for text in attack:
@@ -98,20 +123,31 @@ class AdversarialSuite(Suite):
     def _add(self, text: str) -> None:
         spec = parse(text)
         if spec.name in EXTERNAL:
-            self._external[str(spec)] = External(spec, self._norm)
+            kind = Official if spec.name == "pyautoattack" else External
+            self._external[str(spec)] = kind(spec, self._norm)
         elif spec.name not in OURS:
             known = (*OURS, *EXTERNAL)
             raise UserError(
                 f"there is no attack '{spec.name}': {did_you_mean(spec.name, known)}there are {', '.join(OURS)}, "
-                "torchattacks:CLASS and autoattack"
+                "torchattacks:CLASS, autoattack and pyautoattack"
             )
         elif spec.argument or spec.options:
             raise UserError(f"'{text}' does not fit {spec.name}: it follows --eps, --norm, --steps and --restarts")
         elif spec.name not in self._ours:
             self._ours.append(spec.name)
 
+    def unsupported(self, dataset: Dataset) -> str | None:
+        for name, attack in self._external.items():
+            if dataset.classes < attack.fewest_classes:
+                return (
+                    f"{name} needs {attack.fewest_classes} classes or more and it has {dataset.classes}: leave that "
+                    "attack out (torchattacks:APGD, FAB and Square, named one by one, take any number; "
+                    "robust_accuracy joins them)"
+                )
+        return None
+
     def conditions(self) -> list[Condition]:
-        tried = [_CLEAN]
+        tried = [CLEAN]
         for attack in self._ours:
             tried += [{"attack": attack, "norm": self._norm, "eps": eps} for eps in self._budgets]
         for attack, external in self._external.items():
@@ -119,10 +155,10 @@ class AdversarialSuite(Suite):
             tried += [{**where, "eps": eps} for eps in self._budgets] if external.takes_eps else [where]
         return [*tried, *(audit.conditions(self._norm, self._budgets[-1]) if self._audits else [])]
 
-    def present(self, condition: Condition, batch: Batch, model: nn.Module) -> Stressed:
+    def stress(self, condition: Condition, batch: Batch, model: Predictor) -> Stressed:
         if condition["attack"] == "none":
             return Stressed(batch.images)
-        chosen = torch.ones_like(batch.labels, dtype=torch.bool)
+        chosen = torch.ones_like(batch.targets, dtype=torch.bool)
         if condition["attack"] in audit.NAMES:
             chosen = batch.indices < audit.IMAGES
         images, columns = batch.images, {"attacked": chosen}
@@ -130,9 +166,9 @@ class AdversarialSuite(Suite):
         for name in ("fooled", *SHARES):
             columns[name] = torch.full(chosen.shape, math.nan, device=images.device)
         if chosen.any():
-            part = Batch(images[chosen], batch.labels[chosen], batch.indices[chosen], batch.keys[chosen])
+            part = Batch(images[chosen], batch.targets[chosen], batch.indices[chosen], batch.keys[chosen])
             with torch.random.fork_rng([images.device] if images.is_cuda else []):
-                found = self._attack(condition, part, model)
+                found = self._attack(condition, part, model.module)
             images = images.clone()
             images[chosen] = found.images
             for name, values in found.columns.items():
@@ -147,7 +183,7 @@ class AdversarialSuite(Suite):
         # The judge's draws have the batch's own keys.
         places, draws = randomness.split(batch.keys, 2).unbind(1)
         victim = Victim(model, draws, self._eot_draws)
-        images, labels = batch.images, batch.labels
+        images, labels = batch.images, batch.targets
         if attack in self._external:
             return self._external[attack](model, victim, batch, eps, self._eot_draws)
         if attack == audit.NOISE:
@@ -172,23 +208,24 @@ class AdversarialSuite(Suite):
         size = 2.5 * eps / self._steps if step_size is None else step_size
         return pgd(victim, images, labels, eps, norm, self._steps, size, starts, verdicts_only)
 
-    def observe(self, condition: Condition, batch: Batch, log_probs: Tensor) -> dict[str, Tensor]:
-        log_p = metrics.log_mean_probability(log_probs)
+    def observe(self, condition: Condition, batch: Batch, predictions: Tensor) -> Columns:
+        log_p = metrics.log_mean_probability(predictions)
         prediction = log_p.argmax(dim=-1)
         return {
             "prediction": prediction,
-            "correct": prediction == batch.labels,
+            "correct": prediction == batch.targets,
             "confidence": log_p.amax(dim=-1).exp(),
-            "nll": metrics.negative_log_likelihood(log_p, batch.labels),
+            "nll": metrics.negative_log_likelihood(log_p, batch.targets),
             "entropy": metrics.entropy(log_p),
             "chance": torch.full_like(log_p[:, 0], 1 / log_p.shape[-1], dtype=torch.float64),
         }
 
     def score(self, conditions: Sequence[Condition], tables: Sequence[pd.DataFrame]) -> list[Metrics]:
-        before = tables[list(conditions).index(_CLEAN)].set_index("index")["correct"].astype(bool)
+        before = tables[list(conditions).index(CLEAN)].set_index("index")["correct"].astype(bool)
+        robust = worst.robust_accuracies(conditions, tables)
         return [
-            self._row(str(condition["attack"]), table, before)
-            for condition, table in zip(conditions, tables, strict=True)
+            {**self._row(str(condition["attack"]), table, before), "robust_accuracy": of_all}
+            for condition, table, of_all in zip(conditions, tables, robust, strict=True)
         ]
 
     def _row(self, attack: str, table: pd.DataFrame, before: pd.Series[bool]) -> Metrics:
@@ -219,9 +256,9 @@ class AdversarialSuite(Suite):
             row[name] = float(np.mean(known)) if len(known) else None
         return row
 
-    def aggregate(self, conditions: Sequence[Condition], rows: Sequence[Metrics], baseline: Baseline | None) -> Metrics:
-        """Each of our attacks at its largest budget, and the clean accuracy; null for an attack that was not made."""
-        result: Metrics = {}
+    def aggregate(self, conditions: Sequence[Condition], rows: Sequence[Metrics]) -> Metrics:
+        """The worst case and each of our attacks at the largest budget, and clean accuracy; null if not made."""
+        result: Metrics = {"robust_accuracy": worst.at_the_largest(conditions, rows)}
         for attack in OURS:
             budgets = [(float(c["eps"]), row) for c, row in zip(conditions, rows, strict=True) if c["attack"] == attack]
             _, largest = max(budgets, key=lambda pair: pair[0], default=(0, {}))
@@ -231,4 +268,4 @@ class AdversarialSuite(Suite):
         return {metric.name: result[metric.name] for metric in self.metrics}
 
     def findings(self, conditions: Sequence[Condition], rows: Sequence[Metrics]) -> list[Finding]:
-        return audit.findings(conditions, rows)
+        return [*audit.findings(conditions, rows), *worst.findings(conditions, rows)]

@@ -16,24 +16,37 @@ from torch import Tensor
 
 from stressbench.randomness import uniform
 from stressbench_suites.corruption import linear
+from stressbench_suites.corruption.constants import Constants
 from stressbench_suites.corruption.pixels import LEVELS, to_levels
 
-_BRIGHTNESS = (0.05, 0.10, 0.15, 0.20, 0.30)  # added to the value of HSV
-_SATURATE = ((0.3, 0.0), (0.1, 0.0), (1.5, 0.0), (2.0, 0.1), (2.5, 0.2))  # factor and addend of HSV's saturation
-_CONTRAST = (0.75, 0.5, 0.4, 0.3, 0.15)  # factor of the distance from the mean
-_ELASTIC = (  # displacement, its sigma, and the move of the affine points, as fractions of the image's side
-    (0.0, 0.0, 0.08),
-    (0.05, 0.2, 0.07),
-    (0.08, 0.06, 0.06),
-    (0.10, 0.04, 0.05),
-    (0.10, 0.03, 0.03),
+# Added to the value of HSV.
+_BRIGHTNESS = Constants((0.05, 0.10, 0.15, 0.20, 0.30), (0.1, 0.2, 0.3, 0.4, 0.5))
+# Factor and addend of HSV's saturation.
+_SATURATE = Constants(
+    ((0.3, 0.0), (0.1, 0.0), (1.5, 0.0), (2.0, 0.1), (2.5, 0.2)),
+    ((0.3, 0.0), (0.1, 0.0), (2.0, 0.0), (5.0, 0.1), (20.0, 0.2)),
 )
-_PIXELATE = (0.95, 0.90, 0.85, 0.75, 0.65)  # factor of the resolution
-_JPEG = (80, 65, 58, 50, 40)  # quality
+# Factor of the distance from the mean.
+_CONTRAST = Constants((0.75, 0.5, 0.4, 0.3, 0.15), (0.4, 0.3, 0.2, 0.1, 0.05))
+# Displacement, its sigma, and the move of the affine points, as fractions of the image's side. The published ImageNet
+# files have fractions of 244 pixels, a slip for 224.
+_SLIP = 244 / 224
+_ELASTIC = Constants(
+    ((0.0, 0.0, 0.08), (0.05, 0.2, 0.07), (0.08, 0.06, 0.06), (0.10, 0.04, 0.05), (0.10, 0.03, 0.03)),
+    (
+        (2 * _SLIP, 0.7 * _SLIP, 0.1 * _SLIP),
+        (2 * _SLIP, 0.08 * _SLIP, 0.2 * _SLIP),
+        (0.05 * _SLIP, 0.01 * _SLIP, 0.02 * _SLIP),
+        (0.07 * _SLIP, 0.01 * _SLIP, 0.02 * _SLIP),
+        (0.12 * _SLIP, 0.01 * _SLIP, 0.02 * _SLIP),
+    ),
+)
+_PIXELATE = Constants((0.95, 0.90, 0.85, 0.75, 0.65), (0.6, 0.5, 0.4, 0.3, 0.25))  # factor of the resolution
+_JPEG = Constants((80, 65, 58, 50, 40), (25, 18, 15, 10, 7))  # quality
 
 
 def brightness(images: Tensor, keys: Tensor, severity: int) -> Tensor:
-    return brighten(images, _BRIGHTNESS[severity - 1])
+    return brighten(images, _BRIGHTNESS.at(images, severity))
 
 
 def brighten(images: Tensor, addend: float) -> Tensor:
@@ -48,7 +61,7 @@ def brighten(images: Tensor, addend: float) -> Tensor:
 
 def saturate(images: Tensor, keys: Tensor, severity: int) -> Tensor:
     """A channel is value · (1 − saturation · depth), its depth 0 at the largest channel and 1 at the smallest."""
-    factor, addend = _SATURATE[severity - 1]
+    factor, addend = _SATURATE.at(images, severity)
     value, least = images.amax(1, keepdim=True), images.amin(1, keepdim=True)
     spread = value - least
     # HSV gives a pixel without a hue that of red, and a black one no saturation: it stays black either way.
@@ -61,12 +74,12 @@ def saturate(images: Tensor, keys: Tensor, severity: int) -> Tensor:
 def contrast(images: Tensor, keys: Tensor, severity: int) -> Tensor:
     # Sums of grey levels are exact in float64, whatever order they are added in.
     mean = images.mean((2, 3), keepdim=True, dtype=torch.float64).float()
-    return torch.lerp(mean, images, _CONTRAST[severity - 1])
+    return torch.lerp(mean, images, _CONTRAST.at(images, severity))
 
 
 def elastic_transform(images: Tensor, keys: Tensor, severity: int) -> Tensor:
     """An affine warp, then one by smoothed noise, each with order-1 interpolation."""
-    scale, sigma, jitter = (fraction * min(images.shape[2:]) for fraction in _ELASTIC[severity - 1])
+    scale, sigma, jitter = (fraction * min(images.shape[2:]) for fraction in _ELASTIC.at(images, severity))
     images = affine(images, uniform(keys, (3, 2)).mul_(2).sub_(1).mul_(jitter))
     if scale == 0:
         return images
@@ -119,7 +132,7 @@ def _grid(images: Tensor) -> tuple[Tensor, Tensor]:
 
 def pixelate(images: Tensor, keys: Tensor, severity: int) -> Tensor:
     """Pillow's BOX resize to a smaller size and back, rounding to levels after the columns and after the rows."""
-    factor = _PIXELATE[severity - 1]
+    factor = _PIXELATE.at(images, severity)
     height, width = images.shape[2:]
     low, narrow = (max(int(size * factor), 1) for size in (height, width))
     device = images.device
@@ -132,8 +145,9 @@ def pixelate(images: Tensor, keys: Tensor, severity: int) -> Tensor:
 
 def jpeg_compression(images: Tensor, keys: Tensor, severity: int) -> Tensor:
     """The round trip through Pillow, image by image: the encoder itself is what the protocol names."""
+    quality = _JPEG.at(images, severity)
     pixels = to_levels(images).to("cpu", torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
-    decoded = np.stack([_through_jpeg(picture, _JPEG[severity - 1]) for picture in pixels])
+    decoded = np.stack([_through_jpeg(picture, quality) for picture in pixels])
     return torch.from_numpy(decoded).permute(0, 3, 1, 2).to(images.device, torch.float32).div_(LEVELS)
 
 

@@ -1,4 +1,6 @@
-"""The stress engine: the corruptions of CIFAR-C (Hendrycks and Dietterich, 2019) for a batch of images at once.
+"""The stress engine: the corruptions of CIFAR-C and C-bar for a batch of images at once.
+
+After Hendrycks and Dietterich (2019), and Mintun, Kirillov and Xie (2021).
 
 What image n becomes depends on its pixels and its key alone, so a batch may be split and ordered in any way.
 """
@@ -8,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from stressbench_suites.corruption import blur, digital, noise, spatter, weather
+from stressbench_suites.corruption import bar_layers, bar_warps, blur, digital, noise, spatter, weather
 from stressbench_suites.corruption.pixels import truncate
 
 ENGINE_VERSION = "1"  # changes whenever the same image and key could become another image
@@ -31,6 +33,32 @@ CORRUPTIONS: tuple[str, ...] = (
     "jpeg_compression",
 )
 EXTRA_CORRUPTIONS: tuple[str, ...] = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
+# The spelling is the published files'.
+CIFAR_BAR: tuple[str, ...] = (
+    "blue_noise_sample",
+    "brownish_noise",
+    "checkerboard_cutout",
+    "circular_motion_blur",
+    "inverse_sparkles",
+    "lines",
+    "pinch_and_twirl",
+    "ripple",
+    "sparkles",
+    "transverse_chromatic_abberation",
+)
+IMAGENET_BAR: tuple[str, ...] = (
+    "blue_noise_sample",
+    "brownish_noise",
+    "caustic_refraction",
+    "checkerboard_cutout",
+    "cocentric_sine_waves",
+    "inverse_sparkles",
+    "perlin_noise",
+    "plasma_noise",
+    "single_frequency_greyscale",
+    "sparkles",
+)
+ALL: tuple[str, ...] = tuple(dict.fromkeys((*CORRUPTIONS, *EXTRA_CORRUPTIONS, *CIFAR_BAR, *IMAGENET_BAR)))
 
 _FUNCTIONS = {
     function.__name__: function
@@ -54,6 +82,7 @@ _FUNCTIONS = {
         digital.pixelate,
         digital.jpeg_compression,
         spatter.spatter,
+        *(getattr(bar_layers, name, None) or getattr(bar_warps, name) for name in (*CIFAR_BAR, *IMAGENET_BAR)),
     )
 }
 
@@ -73,7 +102,7 @@ def corrupt(images: Tensor, corruption: str, severity: int, keys: Tensor) -> Ten
     tensor([51.])
     """
     if corruption not in _FUNCTIONS:
-        raise ValueError(f"unknown corruption {corruption!r}; there are {', '.join(CORRUPTIONS + EXTRA_CORRUPTIONS)}")
+        raise ValueError(f"unknown corruption {corruption!r}; there are {', '.join(ALL)}")
     if severity not in range(1, 6):
         raise ValueError(f"severity {severity!r} is not 1, 2, 3, 4 or 5")
     if images.ndim != 4 or images.shape[1] != 3 or len(keys) != len(images):

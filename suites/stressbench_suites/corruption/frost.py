@@ -19,12 +19,25 @@ _KINDS = 5
 _SMALLEST = 256  # pixels a side
 _SHADE = (0.08, 0.16, 0.26)  # red, green, blue of the glass
 _ICE = (0.90, 0.96, 1.00)
+_CLOSE = 5  # times larger in large images: the published code scales its photographs by a fifth for CIFAR alone
 _STROKES = ((12, 0.45), (6, 0.8), (3, 1.1))  # pixels between crystals, their weight
 
 
 @lru_cache(maxsize=8)
 def textures(side: int, device: torch.device) -> Tensor:
     """Five textures, (5, 3, S, S) in whole grey levels, with room for a random crop of `side` pixels in S."""
+    return _drawn(side).to(device)
+
+
+@lru_cache(maxsize=2)
+def close_textures(side: int, device: torch.device) -> Tensor:
+    """The same textures for large images, `_CLOSE` times the size."""
+    drawn = _drawn(-(-side // _CLOSE))
+    size = drawn.shape[-1] * _CLOSE
+    return truncate(F.interpolate(drawn, (size, size), mode="bicubic", align_corners=False)).to(device)
+
+
+def _drawn(side: int) -> Tensor:
     size = max(_SMALLEST, 2 * side)
     keys = torch.tensor([derive("frost", kind) for kind in range(_KINDS)])
     # Crystals grow along a direction that drifts over the glass: fields of noise bend the plane that they are drawn on.
@@ -43,7 +56,7 @@ def textures(side: int, device: torch.device) -> Tensor:
     ice = (ice * (0.4 + 1.2 * cover) + 0.35 * cover).clamp(0, 1)[:, None]
     shade, white = (torch.tensor(colour).view(1, 3, 1, 1) for colour in (_SHADE, _ICE))
     turned = [torch.rot90(picture, kind, (1, 2)) for kind, picture in enumerate(torch.lerp(shade, white, ice))]
-    return truncate(torch.stack(turned)).to(device)
+    return truncate(torch.stack(turned))
 
 
 def _field(keys: Tensor, size: int, high: int, wide: int, stream: int) -> Tensor:

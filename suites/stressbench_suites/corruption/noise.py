@@ -13,31 +13,33 @@ import torch
 from torch import Tensor
 
 from stressbench.randomness import bits, normal
+from stressbench_suites.corruption.constants import Constants
 from stressbench_suites.corruption.pixels import LEVELS, to_levels
 
-_GAUSSIAN = (0.04, 0.06, 0.08, 0.09, 0.10)  # standard deviation
-_SHOT = (500, 250, 100, 75, 50)  # photons in a white pixel
-_IMPULSE = (0.01, 0.02, 0.03, 0.05, 0.07)  # fraction of values hit
-_SPECKLE = (0.06, 0.10, 0.12, 0.16, 0.20)  # standard deviation, as a fraction of the value
+_GAUSSIAN = Constants((0.04, 0.06, 0.08, 0.09, 0.10), (0.08, 0.12, 0.18, 0.26, 0.38))  # standard deviation
+_SHOT = Constants((500, 250, 100, 75, 50), (60, 25, 12, 5, 3))  # photons in a white pixel
+_IMPULSE = Constants((0.01, 0.02, 0.03, 0.05, 0.07), (0.03, 0.06, 0.09, 0.17, 0.27))  # fraction of values hit
+# Standard deviation, as a fraction of the value.
+_SPECKLE = Constants((0.06, 0.10, 0.12, 0.16, 0.20), (0.15, 0.20, 0.35, 0.45, 0.60))
 
 
 def gaussian_noise(images: Tensor, keys: Tensor, severity: int) -> Tensor:
-    return normal(keys, tuple(images.shape[1:])).mul_(_GAUSSIAN[severity - 1]).add_(images)
+    return normal(keys, tuple(images.shape[1:])).mul_(_GAUSSIAN.at(images, severity)).add_(images)
 
 
 def speckle_noise(images: Tensor, keys: Tensor, severity: int) -> Tensor:
-    return normal(keys, tuple(images.shape[1:])).mul_(_SPECKLE[severity - 1]).add_(1).mul_(images)
+    return normal(keys, tuple(images.shape[1:])).mul_(_SPECKLE.at(images, severity)).add_(1).mul_(images)
 
 
 def impulse_noise(images: Tensor, keys: Tensor, severity: int) -> Tensor:
     """Values, not pixels, go to black or white, with equal odds."""
     words = bits(keys, images[0].numel()).view_as(images)
-    hit = round(_IMPULSE[severity - 1] * 2**31)  # half of the fraction, of 2³² words
+    hit = round(_IMPULSE.at(images, severity) * 2**31)  # half of the fraction, of 2³² words
     return images.masked_fill(words < hit - 2**31, 0).masked_fill_(words >= 2**31 - hit, 1)
 
 
 def shot_noise(images: Tensor, keys: Tensor, severity: int) -> Tensor:
-    return count_photons(images, keys, _SHOT[severity - 1])
+    return count_photons(images, keys, _SHOT.at(images, severity))
 
 
 def count_photons(images: Tensor, keys: Tensor, photons: int) -> Tensor:

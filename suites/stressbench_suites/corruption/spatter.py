@@ -13,15 +13,25 @@ from torch import Tensor
 
 from stressbench.randomness import normal
 from stressbench_suites.corruption import linear
+from stressbench_suites.corruption.constants import Constants
 from stressbench_suites.corruption.pixels import LEVELS, Border, pad, to_levels, truncate, windows
 
 # mean and standard deviation of the liquid, sigma that smooths it, threshold, strength of water or sigma of mud
-_SPATTER = (
-    (0.62, 0.1, 0.7, 0.7, 0.5),
-    (0.65, 0.1, 0.8, 0.7, 0.5),
-    (0.65, 0.3, 1.0, 0.69, 0.5),
-    (0.65, 0.1, 0.7, 0.69, 0.6),
-    (0.65, 0.1, 0.5, 0.68, 0.6),
+_SPATTER = Constants(
+    (
+        (0.62, 0.1, 0.7, 0.7, 0.5),
+        (0.65, 0.1, 0.8, 0.7, 0.5),
+        (0.65, 0.3, 1.0, 0.69, 0.5),
+        (0.65, 0.1, 0.7, 0.69, 0.6),
+        (0.65, 0.1, 0.5, 0.68, 0.6),
+    ),
+    (
+        (0.65, 0.3, 4.0, 0.69, 0.6),
+        (0.65, 0.3, 3.0, 0.68, 0.6),
+        (0.65, 0.3, 2.0, 0.68, 0.5),
+        (0.65, 0.3, 1.0, 0.65, 1.5),
+        (0.67, 0.4, 1.0, 0.65, 1.5),
+    ),
 )
 _WATER = (175, 238, 238)  # grey levels of red, green, blue
 _MUD = (63, 42, 20)
@@ -31,7 +41,7 @@ _LIGHT = ((-2, -1, 0), (-1, 1, 1), (0, 1, 2))  # from the upper left
 
 
 def spatter(images: Tensor, keys: Tensor, severity: int) -> Tensor:
-    mean, deviation, sigma, threshold, strength = _SPATTER[severity - 1]
+    mean, deviation, sigma, threshold, strength = _SPATTER.at(images, severity)
     liquid = normal(keys, (1, *images.shape[2:])).mul_(deviation).add_(mean)
     liquid = linear.gaussian(liquid, sigma)
     if severity <= 3:

@@ -1,35 +1,68 @@
-"""The corruption suite: CIFAR-C's corruptions at five severities, summed up as mCE, mCNLL and mCECE.
+"""The corruption suite: a set of corruptions at five severities, summed up as mCE, mCNLL and mCECE.
 
-After Hendrycks and Dietterich (2019) and, for NLL and ECE, Park and Kim's spatial smoothing (2022).
+After Hendrycks and Dietterich (2019) and, for NLL and ECE, Park and Kim's spatial smoothing (2022). The sets are
+CIFAR-C's and ImageNet-C's fifteen, their four extra ones, and C-bar's ten (Mintun, Kirillov and Xie, 2021).
 """
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
-from importlib import resources
+from copy import copy
+from dataclasses import replace
 from math import inf
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from stressbench import metrics, record
-from stressbench.contracts import Batch, Condition, Metric, Metrics, Stressed, Suite
+from stressbench import record
+from stressbench.contracts import (
+    TASKS,
+    Archive,
+    Axis,
+    Batch,
+    Classification,
+    Columns,
+    Condition,
+    Dataset,
+    Metric,
+    Metrics,
+    Predictor,
+    Stressed,
+    StressSuite,
+    Suite,
+    Task,
+)
 from stressbench.errors import UserError, did_you_mean
-from stressbench.record import Baseline, DatasetInfo, Row
-from stressbench_suites.corruption.engine import CORRUPTIONS, ENGINE_VERSION, EXTRA_CORRUPTIONS, corrupt
+from stressbench.record import Baseline, DatasetInfo
+from stressbench_suites.all_metrics import CALIBRATION, Which, calibration, probabilities
+from stressbench_suites.corruption.constants import describe, small
+from stressbench_suites.corruption.engine import (
+    ALL,
+    CIFAR_BAR,
+    CORRUPTIONS,
+    ENGINE_VERSION,
+    EXTRA_CORRUPTIONS,
+    IMAGENET_BAR,
+    corrupt,
+)
+from stressbench_suites.corruption.published import published
 
 if TYPE_CHECKING:
     import pandas as pd
 
+Set = Literal["c", "c-extra", "c-bar", "imagenet-c-bar"]
+SETS: Mapping[Set, tuple[str, ...]] = {
+    "c": CORRUPTIONS,
+    "c-extra": EXTRA_CORRUPTIONS,
+    "c-bar": CIFAR_BAR,
+    "imagenet-c-bar": IMAGENET_BAR,
+}
+# What C-bar has for images of one size alone, and the set to name for the other.
+_ONLY_SMALL = (set(CIFAR_BAR) - set(IMAGENET_BAR), "imagenet-c-bar", "of up to 64 pixels")
+_ONLY_LARGE = (set(IMAGENET_BAR) - set(CIFAR_BAR), "c-bar", "of more than 64 pixels")
 SEVERITIES = (1, 2, 3, 4, 5)
-
-# The tables of AlexNet's errors that the literature normalises by, for the datasets that have one.
-_PUBLISHED = {"cifar100": "alexnet_cifar100c.csv", "imagenet": "alexnet_imagenetc.csv"}
 
 # Each normalised metric, and the condition's metric that it sums.
 _NORMALISED = {"mCE": "error", "mCNLL": "nll", "mCECE": "ece"}
@@ -38,58 +71,65 @@ _Cell = tuple[str, int]
 _CLEAN: _Cell = ("none", 0)
 
 
-class CorruptionSuite(Suite):
-    """Clean images and the fifteen corruptions at five severities, or the ones that are named."""
+class CorruptionSuite(StressSuite):
+    """Clean images and the corruptions of a set at five severities, or the ones that are named."""
 
     name = "corruption"
     version = f"1.{ENGINE_VERSION}"
     benchmark = "cifar100"
-    archive = "corruption"
-    free_options = frozenset({"corruptions", "severities", "baseline"})
-    metrics = (
+    axes = (Axis("severity", over=("corruption",), clean={"corruption": "none"}),)
+    scoring_options = frozenset({"corruptions", "severities", "baseline"})
+    baseline_metrics: tuple[str, ...] = ("error", "nll", "ece")
+    metrics: tuple[Metric, ...] = (
         Metric("mCE", "fraction", "lower", bounds=(0, inf)),
-        Metric("mean_error", "fraction", "lower"),
+        Metric("mean_error", "fraction", "lower", interval="proportion"),
         Metric("mCNLL", "fraction", "lower", bounds=(0, inf)),
         Metric("mCECE", "fraction", "lower", bounds=(0, inf)),
         Metric("relative_mCE", "fraction", "lower", bounds=(-inf, inf)),
         Metric("mean_nll", "nats", "lower"),
         Metric("mean_ece", "fraction", "lower"),
-        Metric("clean_error", "fraction", "lower"),
+        Metric("clean_error", "fraction", "lower", interval="proportion"),
         Metric("clean_nll", "nats", "lower"),
         Metric("clean_ece", "fraction", "lower"),
     )
-    row_metrics = (
-        Metric("error", "fraction", "lower"),
-        Metric("nll", "nats", "lower"),
-        Metric("ece", "fraction", "lower"),
-        Metric("signed_ece", "fraction", "lower", bounds=(-1, 1)),
-        Metric("brier", "number", "lower", bounds=(0, 2)),
-    )
+    row_metrics: tuple[Metric, ...] = Classification.row_metrics
+    tasks = frozenset(TASKS)
 
     def __init__(
         self,
-        corruptions: tuple[str, ...] = CORRUPTIONS,
+        corruptions: tuple[str, ...] | None = None,
         severities: tuple[int, ...] = SEVERITIES,
         baseline: Path | None = None,
+        metrics: Which = "standard",
+        set: Set = "c",  # noqa: A002
     ) -> None:
-        """`baseline` is another model's record on the same data; without it, published AlexNet numbers are used.
+        """`set` is `c`, the fifteen of CIFAR-C and ImageNet-C; `c-extra`, their four others; `c-bar`, the ten of
+        CIFAR-10-C-bar; or `imagenet-c-bar`, for images of more than 64 pixels. All means are over the set.
+
+        `baseline` is another model's record on the same data; without it, AlexNet's published results are used on
+        the test sets that they are of. `metrics=all` adds those of `all_metrics.CALIBRATION`.
 
         Raises `UserError` for unknown corruptions or severities, and for a baseline that is not a record of this suite.
         """
-        known = (*CORRUPTIONS, *EXTRA_CORRUPTIONS)
+        self._set = SETS[set]
+        corruptions = self._set if corruptions is None else corruptions
         for corruption in corruptions:
-            if corruption not in known:
+            if corruption not in ALL:
                 raise UserError(
-                    f"there is no corruption '{corruption}': {did_you_mean(corruption, known)}"
-                    f"known are {', '.join(known)}"
+                    f"there is no corruption '{corruption}': {did_you_mean(corruption, ALL)}known are {', '.join(ALL)}"
                 )
         for severity in severities:
             if severity not in SEVERITIES:
                 raise UserError(f"severity {severity} does not exist: severities are 1 to 5")
         if not corruptions or not severities:
             raise UserError("no corruption or no severity is named: name at least one of each, or leave the option out")
-        self._corruptions = [corruption for corruption in known if corruption in corruptions]
-        self._severities = sorted(set(severities))
+        self._corruptions = [corruption for corruption in ALL if corruption in corruptions]
+        self._severities = sorted({*severities})
+        self._task: type[Task] = Classification
+        self._all = metrics == "all"
+        if self._all:
+            self.row_metrics = (*self.row_metrics, *CALIBRATION)
+            self.metrics = (*self.metrics, *_summed(CALIBRATION))
         self._baseline = None if baseline is None else record.load(baseline)
         if self._baseline is not None and self._baseline.suite.name != self.name:
             raise UserError(f"{baseline} is a record of the {self._baseline.suite.name} suite, not of {self.name}")
@@ -98,30 +138,38 @@ class CorruptionSuite(Suite):
         stressed = [(corruption, severity) for corruption in self._corruptions for severity in self._severities]
         return [{"corruption": corruption, "severity": severity} for corruption, severity in (_CLEAN, *stressed)]
 
-    def present(self, condition: Condition, batch: Batch, model: nn.Module) -> Stressed:
+    def stress(self, condition: Condition, batch: Batch, model: Predictor) -> Stressed:
         corruption, severity = _cell(condition)
         if corruption == "none":
             return Stressed(batch.images)
         return Stressed(corrupt(batch.images, corruption, severity, batch.keys))
 
-    def observe(self, condition: Condition, batch: Batch, log_probs: Tensor) -> dict[str, Tensor]:
-        log_p = metrics.log_mean_probability(log_probs)
-        prediction = log_p.argmax(dim=-1)
-        return {
-            "prediction": prediction,
-            "correct": prediction == batch.labels,
-            "confidence": log_p.amax(dim=-1).exp(),
-            "nll": metrics.negative_log_likelihood(log_p, batch.labels),
-            "brier": metrics.brier_score(log_p, batch.labels),
-            "entropy": metrics.entropy(log_p),
-        }
+    def for_task(self, task: str) -> Suite:
+        """Of a dense task, the means and the clean values of the task's own metrics."""
+        super().for_task(task)
+        if task == self._task.name:
+            return self
+        if self._all:
+            raise UserError(f"metrics=all is for classification, not for {task}: leave it out")
+        adapted = copy(self)
+        adapted._task = TASKS[task]
+        adapted.row_metrics, adapted.baseline_metrics = adapted._task.row_metrics, ()
+        adapted.metrics = _summed(adapted.row_metrics)
+        return adapted
+
+    def observe(self, condition: Condition, batch: Batch, predictions: Tensor) -> Columns:
+        observed = batch.task.observe(predictions, batch.targets)
+        return {**observed, **probabilities(predictions)} if self._all else observed
 
     def score(self, conditions: Sequence[Condition], tables: Sequence[pd.DataFrame]) -> list[Metrics]:
-        return [_row(table) for table in tables]
+        scored = [self._task.score(table) for table in tables]
+        return [row | calibration(table) for row, table in zip(scored, tables, strict=True)] if self._all else scored
 
     def baseline(self, data: DatasetInfo) -> Baseline | None:
         if self._baseline is None:
-            return _published(data)
+            found = published(data)
+            known = {row.condition["corruption"] for row in found.conditions} if found else {}
+            return found if set(self._set) <= set(known) else None
         other = self._baseline.dataset
         for field in ("name", "split", "n", "fingerprint", "stress"):
             if getattr(other, field) != getattr(data, field):
@@ -135,57 +183,56 @@ class CorruptionSuite(Suite):
             conditions=self._baseline.conditions,
         )
 
-    def aggregate(self, conditions: Sequence[Condition], rows: Sequence[Metrics], baseline: Baseline | None) -> Metrics:
-        """Definitions: CE_c = Σ_s E_{s,c} / Σ_s E^base_{s,c}, and mCE its mean over the fifteen; CNLL and CECE alike.
+    def unsupported(self, dataset: Dataset) -> str | None:
+        foreign, instead, size = _ONLY_LARGE if small(dataset.image_size) else _ONLY_SMALL
+        if found := [corruption for corruption in self._corruptions if corruption in foreign]:
+            return f"{', '.join(found)} {'is' if len(found) == 1 else 'are'} for images {size}: use set={instead}"
+        return None
+
+    def published(self, dataset: Dataset) -> Archive | None:
+        return dataset.archives.get("c-bar" if self._is_bar else "corruption")
+
+    def protocol(self, data: DatasetInfo) -> str | None:
+        """The set of constants that generated images have been made with."""
+        if data.image_size is None or data.stress == "official":
+            return None
+        return describe(data.image_size, "C-bar" if self._is_bar else "C")
+
+    @property
+    def _is_bar(self) -> bool:
+        return not {*CORRUPTIONS, *EXTRA_CORRUPTIONS} & {*self._corruptions}
+
+    def aggregate(self, conditions: Sequence[Condition], rows: Sequence[Metrics]) -> Metrics:
+        """Means over the set's corruptions at five severities, null where a cell is missing; and the clean values."""
+        ours = {_cell(condition): row for condition, row in zip(conditions, rows, strict=True)}
+        names = [metric.name for metric in self.row_metrics]
+        result: Metrics = {f"clean_{name}": ours.get(_CLEAN, {}).get(name) for name in names}
+        for name in names:
+            result[f"mean_{name}"] = _mean([ours.get((c, s), {}).get(name) for c in self._set for s in SEVERITIES])
+        return result
+
+    def normalise(self, conditions: Sequence[Condition], rows: Sequence[Metrics], baseline: Baseline | None) -> Metrics:
+        """Definitions: CE_c = Σ_s E_{s,c} / Σ_s E^base_{s,c}, and mCE its mean over the set; CNLL and CECE alike.
 
         Relative mCE has E − E_clean in place of E. Null where a cell or the baseline is missing, or where the
         baseline's sum is zero: never a mean over a part.
         """
         ours = {_cell(condition): row for condition, row in zip(conditions, rows, strict=True)}
         theirs = {_cell(row.condition): row.metrics for row in baseline.conditions} if baseline else {}
-        result: Metrics = {f"clean_{name}": ours.get(_CLEAN, {}).get(name) for name in ("error", "nll", "ece")}
-        for name in ("error", "nll", "ece"):
-            result[f"mean_{name}"] = _mean([ours.get((c, s), {}).get(name) for c in CORRUPTIONS for s in SEVERITIES])
-        for name, summed in _NORMALISED.items():
-            result[name] = _mean([_ratio(ours, theirs, c, summed) for c in CORRUPTIONS])
-        result["relative_mCE"] = _mean([_ratio(ours, theirs, c, "error", relative=True) for c in CORRUPTIONS])
-        return {metric.name: result[metric.name] for metric in self.metrics}
+        result = {
+            name: _mean([_ratio(ours, theirs, c, summed) for c in self._set]) for name, summed in _NORMALISED.items()
+        }
+        result["relative_mCE"] = _mean([_ratio(ours, theirs, c, "error", relative=True) for c in self._set])
+        return result
+
+
+def _summed(row_metrics: Sequence[Metric]) -> tuple[Metric, ...]:
+    """The mean over the stressed conditions, and the clean value, of each."""
+    return tuple(replace(m, name=f"{where}_{m.name}") for where in ("mean", "clean") for m in row_metrics)
 
 
 def _cell(condition: Condition) -> _Cell:
     return str(condition["corruption"]), int(condition["severity"])
-
-
-def _row(table: pd.DataFrame) -> Metrics:
-    names = ("correct", "confidence", "nll", "brier")
-    column = {name: torch.from_numpy(table[name].to_numpy(dtype=np.float64)) for name in names}
-    ece, signed_ece = metrics.calibration_errors(column["confidence"], column["correct"])
-    return {
-        "error": float((1 - column["correct"]).mean()),
-        "nll": float(column["nll"].mean()),
-        "ece": ece,
-        "signed_ece": signed_ece,
-        "brier": float(column["brier"].mean()),
-    }
-
-
-def _published(data: DatasetInfo) -> Baseline | None:
-    file = _PUBLISHED.get(data.name)
-    if file is None:
-        return None
-    with (resources.files(__package__) / "baselines" / file).open(encoding="utf-8") as lines:
-        return Baseline(
-            model="alexnet",
-            source=file,
-            conditions=[
-                Row(
-                    condition={"corruption": line["corruption"], "severity": int(line["severity"])},
-                    n=10_000 if data.name == "cifar100" else 50_000,
-                    metrics={name: float(line[name]) for name in ("error", "nll", "ece", "brier")},
-                )
-                for line in csv.DictReader(lines)
-            ],
-        )
 
 
 def _ratio(

@@ -11,24 +11,42 @@ from torch import Tensor
 
 from stressbench.randomness import normal, uniform
 from stressbench_suites.corruption.blur import move
-from stressbench_suites.corruption.frost import textures
+from stressbench_suites.corruption.constants import Constants, small
+from stressbench_suites.corruption.frost import close_textures, textures
 from stressbench_suites.corruption.linear import separable, zoom_matrix
 from stressbench_suites.corruption.pixels import truncate, windows
 
 # mean and standard deviation of the flakes, zoom, threshold, radius and sigma of their fall, weight of the image
-_SNOW = (
-    (0.1, 0.2, 1.0, 0.6, 8, 3, 0.95),
-    (0.1, 0.2, 1.0, 0.5, 10, 4, 0.9),
-    (0.15, 0.3, 1.75, 0.55, 10, 4, 0.9),
-    (0.25, 0.3, 2.25, 0.6, 12, 6, 0.85),
-    (0.3, 0.3, 1.25, 0.65, 14, 12, 0.8),
+_SNOW = Constants(
+    (
+        (0.1, 0.2, 1.0, 0.6, 8, 3, 0.95),
+        (0.1, 0.2, 1.0, 0.5, 10, 4, 0.9),
+        (0.15, 0.3, 1.75, 0.55, 10, 4, 0.9),
+        (0.25, 0.3, 2.25, 0.6, 12, 6, 0.85),
+        (0.3, 0.3, 1.25, 0.65, 14, 12, 0.8),
+    ),
+    (
+        (0.1, 0.3, 3.0, 0.5, 10, 4, 0.8),
+        (0.2, 0.3, 2.0, 0.5, 12, 4, 0.7),
+        (0.55, 0.3, 4.0, 0.9, 12, 8, 0.7),
+        (0.55, 0.3, 4.5, 0.85, 12, 8, 0.65),
+        (0.55, 0.3, 2.5, 0.85, 12, 12, 0.55),
+    ),
 )
-_FROST = ((1.0, 0.2), (1.0, 0.3), (0.9, 0.4), (0.85, 0.4), (0.75, 0.45))  # weights of the image and of the frost
-_FOG = ((0.2, 3.0), (0.5, 3.0), (0.75, 2.5), (1.0, 2.0), (1.5, 1.75))  # density, decay of the detail
+# Weights of the image and of the frost.
+_FROST = Constants(
+    ((1.0, 0.2), (1.0, 0.3), (0.9, 0.4), (0.85, 0.4), (0.75, 0.45)),
+    ((1.0, 0.4), (0.8, 0.6), (0.7, 0.7), (0.65, 0.7), (0.6, 0.75)),
+)
+# Density, decay of the detail.
+_FOG = Constants(
+    ((0.2, 3.0), (0.5, 3.0), (0.75, 2.5), (1.0, 2.0), (1.5, 1.75)),
+    ((1.5, 2.0), (2.0, 2.0), (2.5, 1.7), (2.5, 1.5), (3.0, 1.4)),
+)
 
 
 def snow(images: Tensor, keys: Tensor, severity: int) -> Tensor:
-    mean, deviation, zoom, threshold, radius, sigma, weight = _SNOW[severity - 1]
+    mean, deviation, zoom, threshold, radius, sigma, weight = _SNOW.at(images, severity)
     height, width = images.shape[2:]
     flakes = normal(keys, (1, height, width)).mul_(deviation).add_(mean)
     if zoom != 1:
@@ -48,9 +66,10 @@ def snowed(images: Tensor, layer: Tensor, weight: float) -> Tensor:
 
 
 def frost(images: Tensor, keys: Tensor, severity: int) -> Tensor:
-    image_weight, frost_weight = _FROST[severity - 1]
+    image_weight, frost_weight = _FROST.at(images, severity)
     height, width = images.shape[2:]
-    crops = windows(textures(max(height, width), images.device), height, width)
+    draw = textures if small((height, width)) else close_textures
+    crops = windows(draw(max(height, width), images.device), height, width)
     choice = uniform(keys, (3,))
     # The last corner is left out, as it is in the published code.
     kind, top, left = (
@@ -60,7 +79,7 @@ def frost(images: Tensor, keys: Tensor, severity: int) -> Tensor:
 
 
 def fog(images: Tensor, keys: Tensor, severity: int) -> Tensor:
-    density, decay = _FOG[severity - 1]
+    density, decay = _FOG.at(images, severity)
     height, width = images.shape[2:]
     side = 1 << (max(height, width, 2) - 1).bit_length()
     noise = uniform(keys, (side, side)).mul_(2).sub_(1)

@@ -17,9 +17,21 @@ import torch
 from torch import Tensor, nn
 
 from stressbench import metrics, randomness
-from stressbench.contracts import Batch, Condition, Dataset, Metric, Metrics, Stressed, Suite
+from stressbench.contracts import (
+    Axis,
+    Batch,
+    Columns,
+    Condition,
+    Dataset,
+    Metric,
+    Metrics,
+    Predictor,
+    Stressed,
+    StressSuite,
+    traits,
+)
 from stressbench.errors import UserError, did_you_mean
-from stressbench.record import Baseline, Finding
+from stressbench.record import Finding
 from stressbench_suites.frequency.bands import empty, keep
 from stressbench_suites.gradients import loss_gradient
 
@@ -40,21 +52,32 @@ _ROUNDING = 1e-5
 _CLEAN: Condition = {"signal": "none", "band": 0, "low": 0.0, "high": 0.0}
 
 
-class FrequencySuite(Suite):
+class FrequencySuite(StressSuite):
     """Clean images, and images with noise or an FGSM step of one norm in each of equally wide bands from 0 to π."""
 
     name = "frequency"
     version = "1"
     benchmark = "cifar10"
-    free_options = frozenset({"signals", "bands"})
+    axes = (
+        Axis(
+            ("low", "high"),
+            name="frequency",
+            label="frequency (radians per pixel)",
+            kind="radians",
+            panels=("signal",),
+            metrics=("accuracy",),
+            clean={"signal": "none"},
+        ),
+    )
+    scoring_options = frozenset({"signals", "bands"})
     metrics = (
-        Metric("noise_auc", "fraction", "higher"),
-        Metric("fgsm_auc", "fraction", "higher"),
-        Metric("clean_accuracy", "fraction", "higher"),
-        Metric("noise_worst_accuracy", "fraction", "higher"),
-        Metric("noise_worst_frequency", "number", None),
-        Metric("fgsm_worst_accuracy", "fraction", "higher"),
-        Metric("fgsm_worst_frequency", "number", None),
+        Metric("noise_auc", "fraction", "higher", interval="proportion"),
+        Metric("fgsm_auc", "fraction", "higher", interval="proportion"),
+        Metric("clean_accuracy", "fraction", "higher", interval="proportion"),
+        Metric("noise_worst_accuracy", "fraction", "higher", interval="proportion"),
+        Metric("noise_worst_frequency", "number", None, bounds=(0, math.pi), interval=None),
+        Metric("fgsm_worst_accuracy", "fraction", "higher", interval="proportion"),
+        Metric("fgsm_worst_frequency", "number", None, bounds=(0, math.pi), interval=None),
     )
     row_metrics = (
         Metric("accuracy", "fraction", "higher"),
@@ -81,10 +104,10 @@ class FrequencySuite(Suite):
         if not signals:
             raise UserError("no signal is named: name noise or fgsm, or leave the option out")
         if not 1 <= bands <= _MOST_BANDS:
-            raise UserError(f"bands={bands} is no number of bands: give 1 to {_MOST_BANDS}, say {BANDS}")
+            raise UserError(f"invalid bands={bands}: expected 1 to {_MOST_BANDS}, for example {BANDS}")
         for name, rms in (("noise_rms", noise_rms), ("fgsm_rms", fgsm_rms)):
             if not 0 < rms < math.inf:
-                raise UserError(f"{name}={rms} is no strength: give a number above 0, say {NOISE_RMS}")
+                raise UserError(f"invalid {name}={rms}: expected a number above 0, for example {NOISE_RMS}")
         self._signals = [signal for signal in SIGNALS if signal in signals]
         self._bands = bands
         self._rms = {"noise": noise_rms, "fgsm": fgsm_rms}
@@ -110,14 +133,14 @@ class FrequencySuite(Suite):
             "give fewer bands, as --suite frequency,bands=4"
         )
 
-    def present(self, condition: Condition, batch: Batch, model: nn.Module) -> Stressed:
+    def stress(self, condition: Condition, batch: Batch, model: Predictor) -> Stressed:
         if condition["signal"] == "none":
             nothing = torch.zeros(len(batch.images), device=batch.images.device)
             return Stressed(batch.images, {"norm": nothing, "clipped_norm": nothing})
         height, width = batch.images.shape[2:]
         if (why := self._too_small(height, width)) is not None:
             raise UserError(why)
-        whole = _whole(condition, batch, model)
+        whole = _whole(condition, batch, model.module)
         added = self.added(whole, condition)
         stressed = (batch.images + added).clamp_(0, 1)
         return Stressed(stressed, {"norm": _norm(added), "clipped_norm": _norm(stressed - batch.images)})
@@ -130,19 +153,19 @@ class FrequencySuite(Suite):
         scale = torch.where(norm > _ROUNDING * _norm(whole), wanted / norm, 0)
         return band * scale[:, None, None, None]
 
-    def observe(self, condition: Condition, batch: Batch, log_probs: Tensor) -> dict[str, Tensor]:
-        log_p = metrics.log_mean_probability(log_probs)
+    def observe(self, condition: Condition, batch: Batch, predictions: Tensor) -> Columns:
+        log_p = metrics.log_mean_probability(predictions)
         prediction = log_p.argmax(dim=-1)
         return {
             "prediction": prediction,
-            "correct": prediction == batch.labels,
-            "nll": metrics.negative_log_likelihood(log_p, batch.labels),
+            "correct": prediction == batch.targets,
+            "nll": metrics.negative_log_likelihood(log_p, batch.targets),
         }
 
     def score(self, conditions: Sequence[Condition], tables: Sequence[pd.DataFrame]) -> list[Metrics]:
         return [_row(condition, table) for condition, table in zip(conditions, tables, strict=True)]
 
-    def aggregate(self, conditions: Sequence[Condition], rows: Sequence[Metrics], baseline: Baseline | None) -> Metrics:
+    def aggregate(self, conditions: Sequence[Condition], rows: Sequence[Metrics]) -> Metrics:
         """The area under accuracy over frequency, divided by π, and the band with the least accuracy.
 
         Accuracy is constant within a band, so with bands of equal width the area is the mean over bands. Of bands with
@@ -179,11 +202,10 @@ def _whole(condition: Condition, batch: Batch, model: nn.Module) -> Tensor:
     """The signal over all frequencies: standard normal noise, or the sign of the loss's gradient."""
     if condition["signal"] == "noise":
         return randomness.normal(batch.keys, tuple(batch.images.shape[1:]))
-    draws = min(int(getattr(model, "default_draws", 1)), _MOST_GRADIENT_DRAWS)
-    draws = draws if getattr(model, "stochastic", False) else 1
+    draws = min(traits(model).draws(), _MOST_GRADIENT_DRAWS)
     # Keys of its own, or the step would know the draws that it is judged by.
     keys = randomness.split(batch.keys, 1)[:, 0]
-    return loss_gradient(model, batch.images, batch.labels, keys, draws).sign()
+    return loss_gradient(model, batch.images, batch.targets, keys, draws).sign()
 
 
 def _norm(images: Tensor) -> Tensor:

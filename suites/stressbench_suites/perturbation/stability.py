@@ -30,7 +30,7 @@ def flip_probability(order: Tensor, anchored: bool) -> Tensor:
 def consistency(order: Tensor) -> Tensor:
     """Mean of [the predictions of two neighbours agree], in [0, 1]: from rankings (N, T, C) to (N,).
 
-    Noise is no exception here, as in the code of Park and Kim (2022).
+    Noise is treated like the others here, as in the code of Park and Kim (2022).
     """
     return 1 - flip_probability(order, anchored=False)
 

@@ -11,12 +11,22 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 import numpy as np
-from torch import Tensor, nn
+from torch import Tensor
 
 from stressbench import metrics
-from stressbench.contracts import Batch, Condition, Dataset, Metric, Metrics, Stressed, Suite
+from stressbench.contracts import (
+    Archive,
+    Batch,
+    Columns,
+    Condition,
+    Dataset,
+    Metric,
+    Metrics,
+    Predictor,
+    Stressed,
+    StressSuite,
+)
 from stressbench.errors import UserError, did_you_mean
-from stressbench.record import Baseline
 from stressbench_suites.perturbation import stability
 from stressbench_suites.perturbation.engine import ENGINE_VERSION, NOISES, PERTURBATIONS, perturb
 
@@ -37,22 +47,21 @@ _MEANS = {
 }
 
 
-class PerturbationSuite(Suite):
+class PerturbationSuite(StressSuite):
     """The ten types of sequences, or the ones that are named."""
 
     name = "perturbation"
     version = f"1.{ENGINE_VERSION}"
     benchmark = "cifar10"
-    archive = "perturbation"
-    free_options = frozenset({"perturbations"})
+    scoring_options = frozenset({"perturbations"})
     metrics = (
-        Metric("consistency", "fraction", "higher"),
-        Metric("mFP", "fraction", "lower"),
+        Metric("consistency", "fraction", "higher", interval="proportion"),
+        Metric("mFP", "fraction", "lower", interval="proportion"),
         Metric("mT5D", "number", "lower"),
         Metric("cec", "nats", "lower"),
         Metric("cec_paper", "nats", "lower"),
-        Metric("relative_confidence", "fraction", "higher"),
-        Metric("error", "fraction", "lower"),
+        Metric("relative_confidence", "fraction", "higher", interval="proportion"),
+        Metric("error", "fraction", "lower", interval="proportion"),
     )
     row_metrics = (
         Metric("consistency", "fraction", "higher"),
@@ -79,16 +88,19 @@ class PerturbationSuite(Suite):
     def conditions(self) -> list[Condition]:
         return [{"perturbation": perturbation} for perturbation in self._perturbations]
 
-    def present(self, condition: Condition, batch: Batch, model: nn.Module) -> Stressed:
+    def published(self, dataset: Dataset) -> Archive | None:
+        return dataset.archives.get("perturbation")
+
+    def stress(self, condition: Condition, batch: Batch, model: Predictor) -> Stressed:
         return Stressed(perturb(batch.images, str(condition["perturbation"]), batch.keys))
 
-    def observe(self, condition: Condition, batch: Batch, log_probs: Tensor) -> dict[str, Tensor]:
+    def observe(self, condition: Condition, batch: Batch, predictions: Tensor) -> Columns:
         """A row a sequence; relative confidence also frame by frame, as it is plotted along a sequence."""
-        log_p = metrics.log_mean_probability(log_probs)
+        log_p = metrics.log_mean_probability(predictions)
         order = stability.ranking(log_p)
         anchored = condition["perturbation"] in NOISES
         cec = stability.cross_entropy_consistency(log_p)
-        relative = stability.relative_confidence(log_p, batch.labels)
+        relative = stability.relative_confidence(log_p, batch.targets)
         return {
             "consistency": stability.consistency(order),
             "cec": cec,
@@ -96,14 +108,14 @@ class PerturbationSuite(Suite):
             "flip_probability": stability.flip_probability(order, anchored),
             "top5_distance": stability.top5_distance(order, anchored),
             "relative_confidence": relative.mean(dim=1),
-            "error": (order[..., 0] != batch.labels[:, None]).float().mean(dim=1),
+            "error": (order[..., 0] != batch.targets[:, None]).float().mean(dim=1),
             **{f"relative_confidence_{t}": frame for t, frame in enumerate(relative.unbind(1))},
         }
 
     def score(self, conditions: Sequence[Condition], tables: Sequence[pd.DataFrame]) -> list[Metrics]:
         return [{metric.name: _known_mean(table[metric.name]) for metric in self.row_metrics} for table in tables]
 
-    def aggregate(self, conditions: Sequence[Condition], rows: Sequence[Metrics], baseline: Baseline | None) -> Metrics:
+    def aggregate(self, conditions: Sequence[Condition], rows: Sequence[Metrics]) -> Metrics:
         """Means over the ten types. Null where one of them, or its number, is missing: never a mean over a part."""
         row = {str(condition["perturbation"]): values for condition, values in zip(conditions, rows, strict=True)}
         return {

@@ -14,12 +14,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from stressbench import metrics, randomness
-from stressbench.contracts import Batch, Condition, Metric, Metrics, Stressed, Suite, Wrapper
-from stressbench.predict import sample
-from stressbench.record import Baseline
+from stressbench.contracts import (
+    Archive,
+    Batch,
+    Columns,
+    Condition,
+    Dataset,
+    Metric,
+    Metrics,
+    Predictor,
+    Stressed,
+    StressSuite,
+)
+from stressbench.record import DatasetInfo
+from stressbench_suites.all_metrics import CALIBRATION, SELECTIVE, Which, calibration, selective
 from stressbench_suites.corruption.engine import ENGINE_VERSION
 from stressbench_suites.corruption.suite import CorruptionSuite
 
@@ -30,7 +41,7 @@ if TYPE_CHECKING:
 CORRUPTIONS = ("gaussian_noise", "defocus_blur", "fog", "jpeg_compression")
 SEVERITIES = (1, 3, 5)
 
-_ROW_METRICS = (
+_ROW_METRICS: tuple[Metric, ...] = (
     Metric("aurc", "fraction", "lower"),
     Metric("auroc_error", "fraction", "higher"),
     Metric("corr_entropy_loss", "number", "higher", bounds=(-1, 1)),
@@ -42,51 +53,80 @@ _ROW_METRICS = (
 )
 
 
-class UncertaintySuite(Suite):
+class UncertaintySuite(StressSuite):
     """Clean images and four corruptions at three severities, or the ones that are named."""
 
     name = "uncertainty"
     version = f"1.{ENGINE_VERSION}"
     benchmark = "cifar100"
-    archive = "corruption"
-    free_options = frozenset({"corruptions", "severities"})
-    metrics = tuple(replace(m, name=f"{where}_{m.name}") for where in ("mean", "clean") for m in _ROW_METRICS)
-    row_metrics = (Metric("accuracy", "fraction", "higher"), Metric("nll", "nats", "lower"), *_ROW_METRICS)
+    axes = CorruptionSuite.axes
+    scoring_options = frozenset({"corruptions", "severities"})
+    metrics: tuple[Metric, ...] = tuple(
+        replace(m, name=f"{where}_{m.name}") for where in ("mean", "clean") for m in _ROW_METRICS
+    )
+    row_metrics: tuple[Metric, ...] = (
+        Metric("accuracy", "fraction", "higher"),
+        Metric("nll", "nats", "lower"),
+        *_ROW_METRICS,
+    )
 
-    def __init__(self, corruptions: tuple[str, ...] = CORRUPTIONS, severities: tuple[int, ...] = SEVERITIES) -> None:
-        """Raises `UserError` for unknown corruptions or severities."""
-        self._corruption = CorruptionSuite(corruptions, severities)
+    def __init__(
+        self,
+        corruptions: tuple[str, ...] = CORRUPTIONS,
+        severities: tuple[int, ...] = SEVERITIES,
+        metrics: Which = "standard",
+    ) -> None:
+        """`metrics=all` adds those of `all_metrics`. Raises `UserError` for unknown corruptions or severities."""
+        self._corruption = CorruptionSuite(corruptions, severities, metrics=metrics)
+        self._summed = _ROW_METRICS
+        if metrics == "all":
+            self._summed = (*_ROW_METRICS, *SELECTIVE, *CALIBRATION)
+            self.row_metrics = (*self.row_metrics, *SELECTIVE, *CALIBRATION)
+            self.metrics = tuple(
+                replace(m, name=f"{where}_{m.name}") for where in ("mean", "clean") for m in self._summed
+            )
+
+    def published(self, dataset: Dataset) -> Archive | None:
+        return self._corruption.published(dataset)
+
+    def protocol(self, data: DatasetInfo) -> str | None:
+        return self._corruption.protocol(data)
 
     def conditions(self) -> list[Condition]:
         return self._corruption.conditions()
 
-    def present(self, condition: Condition, batch: Batch, model: nn.Module) -> Stressed:
-        return self._corruption.present(condition, batch, model)
+    def stress(self, condition: Condition, batch: Batch, model: Predictor) -> Stressed:
+        return self._corruption.stress(condition, batch, model)
 
-    def examine(self, condition: Condition, batch: Batch, stressed: Tensor, model: nn.Module) -> dict[str, Tensor]:
-        if not isinstance(model, Wrapper):
+    def examine(self, condition: Condition, batch: Batch, stressed: Tensor, model: Predictor) -> Columns:
+        if model.unwrapped is None:
             return {}
-        log_p = _predict(model.unwrapped, stressed, batch.keys)
+        # Keys of its own: a stochastic model's draws are independent of those that the wrapper makes of it.
+        keys = randomness.split(batch.keys, 1)[:, 0]
+        log_p = metrics.log_mean_probability(model.unwrapped.predict(stressed, keys))
         return {
-            "unwrapped_correct": log_p.argmax(dim=-1) == batch.labels,
-            "unwrapped_nll": metrics.negative_log_likelihood(log_p, batch.labels),
+            "unwrapped_correct": log_p.argmax(dim=-1) == batch.targets,
+            "unwrapped_nll": metrics.negative_log_likelihood(log_p, batch.targets),
         }
 
-    def observe(self, condition: Condition, batch: Batch, log_probs: Tensor) -> dict[str, Tensor]:
+    def observe(self, condition: Condition, batch: Batch, predictions: Tensor) -> Columns:
         return {
-            **self._corruption.observe(condition, batch, log_probs),
-            "variance": metrics.predictive_variance(log_probs),
-            "mutual_information": metrics.mutual_information(log_probs),
+            **self._corruption.observe(condition, batch, predictions),
+            "variance": metrics.predictive_variance(predictions),
+            "mutual_information": metrics.mutual_information(predictions),
         }
 
     def score(self, conditions: Sequence[Condition], tables: Sequence[pd.DataFrame]) -> list[Metrics]:
-        return [_row(table) for table in tables]
+        rows = [_row(table) for table in tables]
+        if self._summed is _ROW_METRICS:
+            return rows
+        return [row | selective(table) | calibration(table) for row, table in zip(rows, tables, strict=True)]
 
-    def aggregate(self, conditions: Sequence[Condition], rows: Sequence[Metrics], baseline: Baseline | None) -> Metrics:
+    def aggregate(self, conditions: Sequence[Condition], rows: Sequence[Metrics]) -> Metrics:
         """Plain means over the twelve stressed conditions, and the clean one; null where a condition has no number."""
         cells = {(c["corruption"], c["severity"]): row for c, row in zip(conditions, rows, strict=True)}
         result: Metrics = {}
-        for name in (metric.name for metric in _ROW_METRICS):
+        for name in (metric.name for metric in self._summed):
             values = [cells.get((c, s), {}).get(name) for c in CORRUPTIONS for s in SEVERITIES]
             known = [value for value in values if value is not None]
             result[f"mean_{name}"] = fmean(known) if len(known) == len(values) else None
@@ -94,19 +134,10 @@ class UncertaintySuite(Suite):
         return {metric.name: result[metric.name] for metric in self.metrics}
 
 
-def _predict(module: nn.Module, images: Tensor, keys: Tensor) -> Tensor:
-    """Log p̄ (N, C) of a model's default number of draws, independent of those that the runner makes with `keys`."""
-    stochastic = bool(getattr(module, "stochastic", False))
-    draws = int(getattr(module, "default_draws", 1)) if stochastic else 1
-    devices = [images.device] if images.device.type == "cuda" else []
-    own = randomness.split(keys, 1)[:, 0]
-    with torch.inference_mode(), torch.random.fork_rng(devices), randomness.draw(own, 0):
-        logits = torch.stack(sample(module, images, draws))
-    return metrics.log_mean_probability(logits.float().log_softmax(dim=-1))
-
-
 def _row(table: pd.DataFrame) -> Metrics:
-    column = {name: torch.tensor(table[name].to_numpy(dtype=np.float64)) for name in table.columns}
+    column = {
+        name: torch.tensor(table[name].to_numpy(dtype=np.float64)) for name in table.columns if name != "probabilities"
+    }
     correct, loss, doubt = column["correct"], column["nll"], 1 - column["confidence"]
     accuracy, nll = float(correct.mean()), float(loss.mean())
     wrapped = "unwrapped_nll" in column

@@ -17,8 +17,7 @@ import pytest
 import torch
 from PIL import Image
 
-from stressbench.contracts import Dataset
-from stressbench.datasets.digits import InMemory
+from stressbench.contracts import Classification, Dataset, InMemory
 
 
 @pytest.fixture(autouse=True)
@@ -84,7 +83,7 @@ def memory(noise: Callable[..., np.ndarray]) -> Callable[..., Dataset]:
     def make(n: int = 7, height: int = 8, width: int = 6, seed: int = 0) -> Dataset:
         pixels = torch.from_numpy(noise(n, height, width, seed)).permute(0, 3, 1, 2).contiguous()
         labels = torch.arange(n) % 3
-        return Dataset("memory", "test", InMemory(pixels), labels, classes=3, image_size=(height, width))
+        return Dataset("memory", "test", Classification(3), InMemory(pixels), InMemory(labels), (height, width))
 
     return make
 

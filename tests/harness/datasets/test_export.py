@@ -12,15 +12,16 @@ import torch
 from torch import nn
 
 from stressbench import randomness
-from stressbench.contracts import Batch, Condition, Stressed, Suite
+from stressbench._util.terminal import Screen
+from stressbench.contracts import Batch, Condition, Predictor, Stressed, StressSuite
+from stressbench.datasets.cache import to_float
 from stressbench.datasets.export import corrupt
 from stressbench.datasets.official import CorruptionArchive
-from stressbench.datasets.resident import to_float
 from stressbench.errors import UserError
-from stressbench.terminal import Screen
+from stressbench.sampling import Unjudged
 
 
-class Stub(Suite):
+class Stub(StressSuite):
     """Two corruptions: a shift by the severity, and noise from the keys."""
 
     name = "stub"
@@ -32,7 +33,7 @@ class Stub(Suite):
             *({"corruption": c, "severity": s} for c in ("shift", "noise") for s in range(1, 6)),
         ]
 
-    def present(self, condition: Condition, batch: Batch, model: nn.Module) -> Stressed:
+    def stress(self, condition: Condition, batch: Batch, model: Predictor) -> Stressed:
         severity = int(condition["severity"])
         if severity == self.broken_at:
             raise KeyboardInterrupt
@@ -45,7 +46,7 @@ class Stub(Suite):
     def aggregate(self, *_: Any) -> Any: ...
 
 
-def check(data: Any, suite: Suite, name: str, out: Path, n: int, seed: int) -> None:
+def check(data: Any, suite: StressSuite, name: str, out: Path, n: int, seed: int) -> None:
     """The folder, read as official files, holds what a run with this seed presents."""
     archive = CorruptionArchive(out, data.image_size)
     conditions = [c for c in suite.conditions() if c["corruption"] == name]
@@ -54,7 +55,7 @@ def check(data: Any, suite: Suite, name: str, out: Path, n: int, seed: int) -> N
     for condition in conditions:
         keys = randomness.image_keys(randomness.derive(seed, condition), indices)
         images = to_float(data.images.read(0, n), torch.device("cpu"))
-        shown = suite.present(condition, Batch(images, data.labels[:n], indices, keys), nn.Identity()).images
+        shown = suite.stress(condition, Batch(images, data.labels[:n], indices, keys), Unjudged(nn.Identity())).images
         stored = to_float(archive.read(condition, 0, n), torch.device("cpu"))
         torch.testing.assert_close(stored, shown, rtol=0, atol=1e-7)
 

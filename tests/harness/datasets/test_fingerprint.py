@@ -14,9 +14,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stressbench.contracts import Dataset
+from stressbench.contracts import Classification, Dataset, InMemory
 from stressbench.datasets import fingerprint as module
-from stressbench.datasets.digits import InMemory
 from stressbench.datasets.fingerprint import fingerprint
 from stressbench.datasets.parquet import parquet
 
@@ -42,7 +41,7 @@ def test_it_does_not_depend_on_the_files(tmp_path: Path, noise: Any, encode: Any
     write(tmp_path / "bmp" / "test-00000-of-00002.parquet", [encode(p, "BMP") for p in pixels[:2]], [0, 1])
     write(tmp_path / "bmp" / "test-00001-of-00002.parquet", [encode(p, "BMP") for p in pixels[2:]], [2, 1, 0])
     tensor = torch.from_numpy(pixels).permute(0, 3, 1, 2)  # strided, as a decoder may leave it
-    memory = Dataset("m", "test", InMemory(tensor), torch.tensor([0, 1, 2, 1, 0]), 3, (8, 8))
+    memory = Dataset("m", "test", Classification(3), InMemory(tensor), InMemory(torch.tensor([0, 1, 2, 1, 0])), (8, 8))
     ours = {fingerprint(parquet("test", tmp_path / kind, "mine"), 5) for kind in ("png", "bmp")}
     assert ours == {fingerprint(memory, 5)}
 
@@ -51,7 +50,7 @@ def test_it_does_not_depend_on_the_files(tmp_path: Path, noise: Any, encode: Any
 @given(st.integers(0, 7 * 3 * 8 * 6 - 1))
 def test_every_pixel_counts(position: int) -> None:
     pixels = torch.zeros(7, 3, 8, 6, dtype=torch.uint8)
-    data = Dataset("m", "test", InMemory(pixels), torch.zeros(7, dtype=torch.int64), 3, (8, 6))
+    data = Dataset("m", "test", Classification(3), InMemory(pixels), InMemory(torch.zeros(7).long()), (8, 6))
     before = fingerprint(data, 7)
     pixels.view(-1)[position] = 1
     assert fingerprint(data, 7) != before
@@ -59,6 +58,6 @@ def test_every_pixel_counts(position: int) -> None:
 
 def test_labels_number_and_shape_count(memory: Any) -> None:
     data = memory()
-    other = replace(data, labels=data.labels.flip(0))
+    other = replace(data, targets=InMemory(data.labels.flip(0)))
     turned = replace(data, images=InMemory(data.images.read(0, 7).view(7, 3, 6, 8)), image_size=(6, 8))
     assert len({fingerprint(data, 7), fingerprint(data, 6), fingerprint(other, 7), fingerprint(turned, 7)}) == 4

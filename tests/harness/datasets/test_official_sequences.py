@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from stressbench.contracts import Archive
+from stressbench.contracts import Archive, InMemory
 from stressbench.datasets.checksums import CHECKSUMS, CIFAR10_P
-from stressbench.datasets.digits import InMemory, digits
+from stressbench.datasets.digits import digits
 from stressbench.datasets.official import PerturbationArchive
 from stressbench.datasets.published import cifar10, cifar100
 from stressbench.errors import UserError

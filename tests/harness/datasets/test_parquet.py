@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from stressbench.datasets.identity import identify
 from stressbench.datasets.parquet import parquet
 from stressbench.errors import UserError
 
@@ -217,7 +218,7 @@ def test_words_that_are_missing(folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ["cifar10", "CIFAR-10", "Cifar.10", "cifar_100", "digits"])
 def test_names_of_published_sets(folder: Path, name: str) -> None:
-    with pytest.raises(UserError, match="stands for the published images"):
+    with pytest.raises(UserError, match="stands for the dataset"):
         parquet("test", folder, name)
 
 
@@ -309,3 +310,28 @@ def test_metadata_that_is_nonsense(folder: Path) -> None:
     table = pq.read_table(path).replace_schema_metadata({"huggingface": "{"})
     pq.write_table(table, path)
     refuses(folder, str(path), "metadata")
+
+
+@pytest.mark.parametrize("name", ["imagenet", "ImageNet"])
+def test_a_folder_that_is_only_called_imagenet_is_altered(
+    name: str, tmp_path: Path, noise: Any, encode: Any, write: Any
+) -> None:
+    write(tmp_path / "test.parquet", [encode(p) for p in noise(4, 32, 32)], [0, 1, 2, 999])
+    data = parquet("test", tmp_path, name)
+    assert (data.altered, data.published) == (True, None)
+
+
+def test_imagenet_is_recognised_by_its_form_and_name() -> None:
+    class Unread:
+        def __len__(self) -> int:
+            return 50_000
+
+        def read(self, start: int, stop: int) -> torch.Tensor:
+            raise AssertionError("no digest is known, so no pixel is needed")
+
+    labels = torch.arange(1000).repeat(50)
+    assert identify("imagenet", Unread(), labels, 1000, (224, 224)) == "imagenet"
+    assert identify("stylized", Unread(), labels, 1000, (224, 224)) is None
+    assert identify("imagenet", Unread(), labels, 1000, (32, 32)) is None
+    labels[0] = 1
+    assert identify("imagenet", Unread(), labels, 1000, (224, 224)) is None

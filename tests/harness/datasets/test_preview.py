@@ -16,12 +16,13 @@ from PIL import Image
 from conftest import write_distribution
 from stressbench import registry
 from stressbench.cli import main
-from stressbench.contracts import Batch, Condition, Suite
+from stressbench.contracts import Batch, Condition, StressSuite
 from stressbench.datasets.digits import digits
-from stressbench.datasets.preview import sheet
 from stressbench.errors import UserError
-from stressbench.predict import prepared
+from stressbench.execution.device import prepared
+from stressbench.plots.contact_sheet import sheet
 from stressbench.randomness import derive, image_keys
+from stressbench.sampling import Unjudged
 
 STRANGERS = """
 import torch
@@ -31,12 +32,12 @@ from stressbench.contracts import Stressed
 
 class Broken(Frames):
     name = "broken"
-    def present(self, condition, batch, model):
+    def stress(self, condition, batch, model):
         raise RuntimeError("no\\nflux")
 
 class Narrow(Frames):
     name = "narrow"
-    def present(self, condition, batch, model):
+    def stress(self, condition, batch, model):
         return Stressed(batch.images[..., :5])
 
 class Empty(Frames):
@@ -48,7 +49,7 @@ class Dim(Frames):
     name = "dim"
     def conditions(self):
         return [{"a_very_long_name_of_light": light / 10} for light in range(12)]
-    def present(self, condition, batch, model):
+    def stress(self, condition, batch, model):
         return Stressed(batch.images * condition["a_very_long_name_of_light"])
     def unsupported(self, dataset):
         return None if dataset.image_size == (32, 32) else "it is too large"
@@ -67,13 +68,13 @@ def _strangers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     sys.modules.pop("strangers", None)
 
 
-def stressed(suite: Suite, condition: Condition, index: int, seed: int = 0, model: Any = None) -> np.ndarray:
+def stressed(suite: StressSuite, condition: Condition, index: int, seed: int = 0, model: Any = None) -> np.ndarray:
     """The suite's own images of a digit, (H, W, 3) or (T, H, W, 3), in [0, 1]."""
     data = digits("test")
     indices = torch.arange(index, index + 1)
     clean = data.images.read(index, index + 1).float() / 255
     batch = Batch(clean, data.labels[index : index + 1], indices, image_keys(derive(seed, condition), indices))
-    images = suite.present(condition, batch, model or torch.nn.Identity()).images[0]
+    images = suite.stress(condition, batch, Unjudged(model or torch.nn.Identity())).images[0]
     return np.moveaxis(images.detach().numpy(), -3, -1)
 
 
@@ -104,7 +105,7 @@ class Page:
         assert self.pixels.shape[0] == self.top
 
 
-def of(suite: Suite, **words: str) -> list[Condition]:
+def of(suite: StressSuite, **words: str) -> list[Condition]:
     return [condition for condition in suite.conditions() if words.items() <= condition.items()]
 
 
@@ -221,23 +222,23 @@ def test_a_command_with_a_model_says_its_file_and_repeats_itself(
         (["--image", "200"], "digits has 200 test images: --image is 0 to one less"),
         (
             ["--suite", "adversarial"],
-            "under fgsm, linf, eps 0.00392157, the adversarial suite needs a model to make its stress: name one with "
+            "under fgsm, linf, eps 1/255, the adversarial suite needs a model to make its stress: name one with "
             "--model, or leave that stress out with the suite's options (attack, eps, norm, steps, step_size, "
             "restarts, random_start, eot_draws, verdicts_only, audit)",
         ),
         (["--suite", "frequencies"], "there is no suite called 'frequencies': did you mean 'frequency'? `bench list"),
         (["--suite", "perturbation", "--severity", "3"], "has no option 'severities': its options are: perturbations"),
-        (["--suite", "corruption,severities=3", "--severity", "3"], "option 'severities' is given twice"),
+        (["--suite", "corruption,severities=3", "--severity", "2"], "option 'severities' appears twice"),
         (
             ["--suite", "broken"],
-            "suite 'broken' of strangers 1.0 failed: RuntimeError: no flux; mend that plugin",
+            "suite 'broken' of strangers 1.0 failed: RuntimeError: no flux; fix that plugin",
         ),
         (
             ["--suite", "broken", "--model", "tiny"],
-            "suite 'broken' of strangers 1.0 failed with model 'tiny' of tiny-models 1.0: RuntimeError: no flux; mend",
+            "suite 'broken' of strangers 1.0 failed with model 'tiny' of tiny-models 1.0: RuntimeError: no flux; fix",
         ),
-        (["--suite", "narrow"], "it made (1, 3, 32, 5) of images (1, 3, 32, 32); mend that plugin"),
-        (["--suite", "empty"], "suite 'empty' of strangers 1.0 failed: ValueError: it has no conditions; mend that"),
+        (["--suite", "narrow"], "it made (1, 3, 32, 5) of images (1, 3, 32, 32); fix that plugin"),
+        (["--suite", "empty"], "suite 'empty' of strangers 1.0 failed: ValueError: it has no conditions; fix that"),
         (["--suite", "adversarial", "--model", "wrong"], "model 'wrong' of tiny-models 1.0"),
         (["--weights", "x.safetensors"], "--weights are a model's: name it with --model."),
     ],
@@ -254,7 +255,7 @@ def test_faults_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str],
 
 def test_a_suite_that_says_nothing_about_a_dataset(tmp_path: Path) -> None:
     large = replace(digits("test"), image_size=(40, 40))
-    with pytest.raises(UserError, match=r"^the dim suite says nothing about digits: it is too large"):
+    with pytest.raises(UserError, match=r"^the dim suite does not support digits: it is too large"):
         sheet(large, "dim", 0, 0, tmp_path / "sheet.png")
 
 

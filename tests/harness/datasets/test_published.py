@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import socket
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,9 @@ import numpy as np
 import pytest
 import torch
 
-from stressbench.datasets import published
+from stressbench.contracts import InMemory
+from stressbench.datasets import identity, published
+from stressbench.datasets.parquet import parquet
 from stressbench.datasets.published import cifar10, cifar100
 from stressbench.errors import UserError
 
@@ -22,9 +26,13 @@ SHARED = Path(__file__).parents[4] / "shared" / "data" / "cifar10"
 
 
 @pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if the published test sets had four images."""
-    monkeypatch.setattr(published, "_ROWS", {"test": 4, "train": 4})
+def small(monkeypatch: pytest.MonkeyPatch, noise: Any) -> None:
+    """As if the published sets had four images, and CIFAR-10's were the ones of `noise`."""
+    monkeypatch.setattr(published, "_TRAIN", 4)
+    planes = np.concatenate([noise(3, 32, 32), noise(1, 32, 32)]).transpose(0, 3, 1, 2)
+    file = b"".join(bytes([label]) + image.tobytes() for label, image in zip([0, 1, 2, 9], planes, strict=True))
+    ten = replace(identity._TEST_SETS["cifar10"], n=4, sha1=hashlib.sha1(file).hexdigest())
+    monkeypatch.setitem(identity._TEST_SETS, "cifar10", ten)
 
 
 @pytest.fixture
@@ -51,8 +59,13 @@ def archive_folder(place: Path, labels: torch.Tensor) -> Path:
 
 
 @pytest.mark.usefixtures("small")
-def test_a_lossless_folder_is_the_published_set(folder: Any, noise: Any) -> None:
+def test_a_folder_of_the_published_pixels_is_the_published_set(folder: Any, noise: Any) -> None:
     data = cifar10("test", folder())
+    assert data.published == "cifar10"
+    assert not cifar10("train", folder()).altered
+    # The content decides, whatever the name; a copy in another lossless format is the same content.
+    assert cifar10("test", folder(codec="BMP"), "mine").published == "cifar10"
+    assert parquet("test", folder(), "mine").published == "cifar10"
     assert (data.name, data.split, data.classes, data.image_size) == ("cifar10", "test", 10, (32, 32))
     assert (data.mean, data.std) == ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
     assert (data.altered, data.embedded, data.archives) == (False, False, {})
@@ -70,15 +83,38 @@ def test_fine_labels(folder: Any) -> None:
 @pytest.mark.parametrize("different", [{"codec": "JPEG"}, {"codec": "WEBP"}, {"n": 3}, {"side": 16}])
 def test_anything_else_is_altered(folder: Any, different: dict[str, Any]) -> None:
     path = folder(**different)
-    assert cifar10("test", path).altered
+    assert (cifar10("test", path).altered, cifar10("test", path).published) == (True, None)
     assert cifar10("train", path).altered
+
+
+@pytest.mark.usefixtures("small")
+def test_as_many_lossless_images_with_other_labels_are_altered(folder: Any) -> None:
+    assert (cifar10("test", folder(last=8)).altered, cifar10("test", folder(last=8)).published) == (True, None)
+
+
+def test_other_images_in_the_form_of_cifar100_are_altered(tmp_path: Path, encode: Any, write: Any) -> None:
+    shades = [encode(np.full((32, 32, 3), shade, np.uint8)) for shade in range(256)]
+    encoded = [shades[i % 256] for i in range(10_000)]
+    write(tmp_path / "test.parquet", encoded, [i % 100 for i in range(10_000)], columns=("img", "fine_label"))
+    data = cifar100("test", tmp_path)
+    assert (data.altered, data.published) == (True, None)
+
+
+def test_the_digest_is_of_the_authors_binary_file() -> None:
+    """Each image is its superclass, its class and three planes, as CIFAR-100's page describes the file."""
+    pixels = torch.randint(256, (3, 3, 32, 32), dtype=torch.uint8)
+    classes = torch.tensor([0, 99, 49])  # apple: fruit and vegetables; worm: non-insect invertebrates; mountain: scenes
+    file = b"".join(bytes(m) + p.numpy().tobytes() for m, p in zip([(4, 0), (13, 99), (10, 49)], pixels, strict=True))
+    ours = identity._sha1(InMemory(pixels), classes, identity._SUPERCLASS)
+    assert ours == hashlib.sha1(file).hexdigest()
+    assert np.bincount(identity._SUPERCLASS).tolist() == [5] * 20
 
 
 @pytest.mark.usefixtures("small")
 def test_a_name_of_its_own(folder: Any) -> None:
     data = cifar10("test", folder(codec="JPEG"), "cifar10-jpeg")
     assert (data.name, data.altered) == ("cifar10-jpeg", False)
-    with pytest.raises(UserError, match="stands for the published"):
+    with pytest.raises(UserError, match="stands for the dataset"):
         cifar10("test", folder(), "cifar-100")
     with pytest.raises(UserError, match="keeps its name"):
         cifar10("test", None, "mine")
@@ -154,7 +190,7 @@ def test_from_the_hub(hub: list[Any], noise: Any, home: Path) -> None:
     assert ten.labels.tolist() == [0, 1, 2, 9]
     assert hundred.labels.tolist() == [0, 1, 2, 99]
     np.testing.assert_array_equal(ten.images.read(1, 4).permute(0, 2, 3, 1), noise(4, 32, 32)[1:])
-    assert not ten.altered
+    assert not hundred.altered
     assert list(ten.archives) == ["corruption"]
     assert not hundred.archives
 

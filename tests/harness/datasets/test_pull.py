@@ -19,11 +19,11 @@ import pytest
 import torch
 from filelock import FileLock
 
+from stressbench._util.terminal import Screen
 from stressbench.datasets import download, pull
 from stressbench.datasets.official import CorruptionArchive
 from stressbench.datasets.pull import ARCHIVES, PublishedArchive
 from stressbench.errors import UserError
-from stressbench.terminal import Screen
 
 NAMES = ("fog", "labels")
 LABELS = torch.tensor([1, 0])
@@ -125,7 +125,7 @@ def test_broken_connections_are_taken_up_again(fetch: Any, server: Any) -> None:
 
 def test_a_connection_that_brings_nothing_ends_it(fetch: Any, server: Any, tmp_path: Path) -> None:
     server.break_after = [700, 0]
-    with pytest.raises(UserError, match=r"the connection broke .* Run it again to go on"):
+    with pytest.raises(UserError, match=r"the connection broke .* Run it again to resume"):
         fetch()
     assert (tmp_path / "data" / "X-C.tar.part").read_bytes() == server.content[:700]
     fetch()

@@ -61,16 +61,16 @@ def test_a_new_record_with_the_rebuilt_pages_is_right(repository: Path, check: C
     write(new(repository))
     (repository / "leaderboard" / "README.md").write_text("new\n")
     (repository / "leaderboard" / "index.html").write_text("new\n")
-    assert check() == (0, ["1 file is right"])
+    assert check() == (0, ["1 record passed"])
 
 
-def test_what_happened_on_main_meanwhile_is_not_the_branchs(repository: Path, check: Check) -> None:
+def test_what_happened_on_main_meanwhile_is_not_blamed_on_the_branch(repository: Path, check: Check) -> None:
     git(repository, "checkout", "--quiet", "main")
     (repository / "code.py").write_text("newer\n")
     commit(repository)
     git(repository, "checkout", "--quiet", "result")
     write(new(repository))
-    assert check() == (0, ["1 file is right"])
+    assert check() == (0, ["1 record passed"])
 
 
 def test_a_new_record_is_checked(repository: Path, check: Check) -> None:

@@ -21,6 +21,7 @@ from stressbench.leaderboard import check
 from stressbench.leaderboard.records import readable
 from stressbench.leaderboard.words import printable
 from stressbench.record import Record
+from stressbench.results.scoring import summary
 
 PLACE = Path("records", "squares", "corruption", "tiny.json")
 
@@ -45,7 +46,7 @@ def lines(root: Path, capsys: pytest.CaptureFixture[str]) -> Lines:
         shown = capsys.readouterr()
         found = shown.out.splitlines()
         if done.value.code == 0:
-            assert found == [f"{len(given)} file{' is' if len(given) == 1 else 's are'} right"]
+            assert found == [f"{len(given)} record{'s' * (len(given) != 1)} passed"]
             return []
         assert done.value.code == 2
         (summary,) = shown.err.splitlines()
@@ -76,8 +77,8 @@ def test_the_projects_own_records_are_right() -> None:
         (("metrics", "mean_error"), 0.1, "metrics.mean_error: is 0.1, its conditions give 0.2"),
         (("metrics", "mCE"), 0.5, "metrics.mCE: is 0.5, its conditions give None"),
         (("metrics", "mean_error"), None, "metrics.mean_error: is None, its conditions give 0.2"),
-        (("metrics", "mean_luck"), 0.5, "metrics: has 'mean_luck', which is no metric of the suite"),
-        (("conditions", 7, "metrics", "luck"), 0.5, "conditions.7.metrics: has 'luck', which is no metric"),
+        (("metrics", "mean_luck"), 0.5, "metrics: has 'mean_luck', which is not a metric of the suite"),
+        (("conditions", 7, "metrics", "luck"), 0.5, "conditions.7.metrics: has 'luck', which is not a metric"),
         (("findings",), [{"check": "x", "message": "y"}], "findings: are not what its conditions give: none"),
         # ranges
         (("conditions", 3, "metrics", "error"), 1.5, "conditions.3.metrics.error: is 1.5: it is between 0 and 1"),
@@ -95,15 +96,15 @@ def test_the_projects_own_records_are_right() -> None:
         (("suite", "version"), "0", "suite: is version 0 of corruption and version 1."),
         (("suite", "name"), "corupted", "suite: there is no suite called"),
         (("suite", "options"), {"corruption": "fog"}, "suite: suite 'corruption' of stressbench"),
-        (("dataset", "split"), "train", "dataset.split: is 'train': results are on the test split"),
-        (("dataset", "name"), "CIFAR-10", "dataset.name: is 'CIFAR-10', which looks like a published set's"),
+        (("dataset", "split"), "train", "dataset.split: is 'train': these results are on the test split"),
+        (("dataset", "name"), "CIFAR-10", "dataset.name: is 'CIFAR-10', which looks like cifar10"),
         (("dataset", "stress_verified"), True, "dataset.stress_verified: is for official files"),
         (("model", "weights_checksum"), "none", "model.weights_checksum: is 'none': String should match pattern"),
         (("precision",), "float8", "precision: is 'float8': it is one of float32, bfloat16"),
         (("created",), "2026-01-02T03:04:05", "created: has no time zone"),
         (("created",), "2999-01-02T03:04:05+00:00", "which is still to come"),
         (("model", "spec"), "tiny,width=4,depth=1", "model.spec: is 'tiny,width=4,depth=1', which is written 'tiny"),
-        (("model", "spec"), "tiny,(", "model.spec: a bracket in 'tiny,(' has no partner"),
+        (("model", "spec"), "tiny,(", "model.spec: unbalanced brackets in 'tiny,('"),
         # the schema
         (("luck",), 1, "luck: is 1: Extra inputs are not permitted"),
         (("draws",), 0, "draws: is 0: Input should be greater than or equal to 1"),
@@ -134,7 +135,7 @@ def test_a_renamed_metric_is_found_in_every_row(root: Path, lines: Lines) -> Non
         for i in (0, 1)
         for line in (
             f"conditions.{i}.metrics.error: is missing",
-            f"conditions.{i}.metrics: has 'err', which is no metric of the suite",
+            f"conditions.{i}.metrics: has 'err', which is not a metric of the suite",
         )
     ]
 
@@ -149,12 +150,12 @@ def test_all_findings_are_listed_and_long_lists_are_cut(root: Path, lines: Lines
     put(record, root / PLACE)
     found = lines()
     assert len(found) == 21
-    assert found[-1] == "and 58 more"
+    assert found[-1] == "and 56 more"
 
 
 @pytest.mark.parametrize(
     "name",
-    ["<script>alert(1)</script>", "a|b", "`x`", "[x](javascript:alert(1))", "*a*", "a\n# b", "a\x1b[31m", "tіny",
+    ["<script>alert(1)</script>", "a|b", "`x`", "[x](javascript:alert(1))", "*a*", "a\n# b", "tіny",
      "https://evil.example", "www.evil.example", "../../escape", "a/../b", "/etc/passwd", "&lt;b&gt;", "@somebody",
      "a b"],
 )  # fmt: skip
@@ -176,6 +177,21 @@ def test_markup_links_and_paths_in_names_are_refused(
 def test_markup_in_free_text_is_refused(where: tuple[str, ...], text: str, root: Path, lines: Lines) -> None:
     put(changed(fields(), where, text), root / PLACE)
     assert any(line.startswith(".".join(where)) for line in lines())
+
+
+@pytest.mark.parametrize("where", ["spec", "device_name", "settings", "versions"])
+def test_markup_in_what_a_training_says_is_refused(where: str, root: Path, lines: Lines) -> None:
+    training: dict[str, Any] = {
+        "spec": "tiny", "seed": 0, "dataset": "digits", "split": "train", "fingerprint": "sha256:" + "c" * 64,
+        "validation": 0, "recipe": "fast,epochs=2", "epochs": 2, "settings": {"flip": "True"}, "precision": "float32",
+        "measured_on": "test", "metrics": {"accuracy": 0.75}, "seconds": 1.5, "device": "cpu",
+        "device_name": "Intel(R) Core(TM) i7-8700 CPU @ 3.20GHz", "versions": {"torch": "2.9.0"},
+    }  # fmt: skip
+    write(root / PLACE, model={"training": [training]})
+    assert lines() == []
+    text = "<b>" if isinstance(training[where], str) else {next(iter(training[where])): "<b>"}
+    write(root / PLACE, model={"training": [training | {where: text}]})
+    assert [line for line in lines() if line.startswith("model.training.0.")]
 
 
 @pytest.mark.parametrize(
@@ -239,8 +255,8 @@ def with_baseline(given: dict[str, Any] | None, **changes: Any) -> dict[str, Any
     record["suite"]["baseline"] = given
     whole = Record.model_validate({**record, "conditions": record["conditions"]})
     conditions = [row.condition for row in whole.conditions]
-    again = registry.suite("corruption").aggregate(
-        conditions, [r.metrics for r in whole.conditions], whole.suite.baseline
+    again = summary(
+        registry.suite("corruption"), conditions, [r.metrics for r in whole.conditions], whole.suite.baseline
     )
     return {**record, "metrics": again}
 
@@ -268,18 +284,29 @@ def test_the_baseline_itself_is_in_the_table_that_it_normalises(root: Path, line
     assert lines() == []
 
 
+CIFAR100 = {"name": "cifar100", "published": "cifar100", "classes": 100, "image_size": [32, 32]}
+
+
 def test_a_published_baseline_is_compared_number_by_number(root: Path, lines: Lines) -> None:
     place = root / "records" / "cifar100" / "corruption" / "tiny.json"
-    info = Record.model_validate(fields(dataset={"name": "cifar100"})).dataset
+    info = Record.model_validate(fields(dataset=CIFAR100)).dataset
     published = registry.suite("corruption").baseline(info)
     assert published is not None
     right = published.model_dump(mode="json")
-    put(with_baseline(right, dataset={"name": "cifar100"}), place)
+    put(with_baseline(right, dataset=CIFAR100), place)
     assert lines(place) == []
-    put(with_baseline(changed(right, ("conditions", 4, "metrics", "error"), 0.99), dataset={"name": "cifar100"}), place)
+    put(with_baseline(changed(right, ("conditions", 4, "metrics", "error"), 0.99), dataset=CIFAR100), place)
     assert lines(place)[0].startswith("suite.baseline: is neither")
-    put(with_baseline(None, dataset={"name": "cifar100"}), place)
+    put(with_baseline(None, dataset=CIFAR100), place)
     assert lines(place) == ["suite.baseline: is missing: the corruption suite has one for cifar100"]
+
+
+def test_a_published_baseline_is_refused_on_data_that_only_have_the_name(root: Path, lines: Lines) -> None:
+    published = registry.suite("corruption").baseline(Record.model_validate(fields(dataset=CIFAR100)).dataset)
+    assert published is not None
+    place = root / "records" / "cifar100" / "corruption" / "tiny.json"
+    put(with_baseline(published.model_dump(mode="json"), dataset={"name": "cifar100"}), place)
+    assert lines(place)[0].startswith("suite.baseline: is neither")
 
 
 # --- curves ---------------------------------------------------------------------------------------------------
@@ -323,7 +350,7 @@ def test_curves_follow_from_the_conditions(
         (("jackknife", "mean_error", "1"), [0.3] * 19, "jackknife.mean_error.1: has 19 numbers, not 20"),
         (("jackknife", "mCE", "1"), [0.3] * 20, "jackknife.mCE.1: has 20 numbers, not 0"),
         (("jackknife", "mean_error", "1"), [0.3] * 19 + [1.5], "jackknife.mean_error.1: is 1.5: it is between 0 and 1"),
-        (("intervals", "luck"), {}, "intervals: of 'luck': it is no metric of the suite"),
+        (("intervals", "luck"), {}, "intervals: of 'luck': it is not a metric of the suite"),
         (("intervals",), {}, "intervals: of 'mean_error': it is missing"),
     ],
 )
@@ -348,10 +375,10 @@ def test_a_record_in_another_place_is_sent_to_its_own(root: Path, lines: Lines) 
 
 
 def test_one_result_has_one_file(root: Path, lines: Lines) -> None:
-    from stressbench.leaderboard.places import places
+    from stressbench.leaderboard.paths import paths
 
     path = write(root / PLACE)
-    twin = root / places(Record.model_validate(fields()))[1]
+    twin = root / paths(Record.model_validate(fields()))[1]
     twin.write_text(path.read_text())
     assert lines(twin) == [f"is the same result as {PLACE}: one file a result"]
 
@@ -360,16 +387,16 @@ def test_links_and_other_things_than_files_are_not_opened(root: Path, lines: Lin
     real = write(root.parent / "tiny.json")
     (root / PLACE).parent.mkdir(parents=True)
     (root / PLACE).symlink_to(real)
-    assert lines() == ["is no plain file"]
+    assert lines() == ["is not a regular file"]
     (root / PLACE).unlink()
     (root / PLACE).mkdir()
-    assert lines() == ["is no plain file"]
+    assert lines() == ["is not a regular file"]
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b" " * (100 * 2**20), "has 100 MB: no record is that large"),
+        (b" " * (100 * 2**20), "has more than 16 MB"),
         (b"[" * 1_000_000, "is not a record"),
         (b'{"a":' * 100_000, "is not a record"),
         (b'{"schema_version": 2, "schema_version": 2}', "it has a key twice"),
@@ -423,7 +450,7 @@ def test_check_wants_files_or_a_commit(capsys: pytest.CaptureFixture[str]) -> No
         with pytest.raises(SystemExit) as done:
             main(["leaderboard", "check", *words])
         assert done.value.code == 2
-        assert "give record files, or --base with a commit" in capsys.readouterr().err
+        assert "pass record files, or --base with a commit" in capsys.readouterr().err
 
 
 def test_bounds_are_those_of_the_unit_unless_the_metric_says_otherwise() -> None:

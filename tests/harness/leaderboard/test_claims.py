@@ -17,8 +17,8 @@ from stressbench import registry
 from stressbench.errors import UserError
 from stressbench.leaderboard.answers import answers
 from stressbench.leaderboard.claims import read
-from stressbench.leaderboard.findings import write
-from stressbench.leaderboard.places import places
+from stressbench.leaderboard.paths import paths
+from stressbench.leaderboard.replication import write
 from stressbench.record import Record
 
 FILE = """
@@ -55,15 +55,15 @@ paper = "the strongest"
 def root(tmp_path: Path) -> Path:
     folder = tmp_path / "leaderboard"
     for made in (around("a", 0.2), around("b", 0.1, curve={1: 0.2, 2: 0.1})):
-        put(made, folder / places(Record.model_validate(made))[0])
+        put(made, folder / paths(Record.model_validate(made))[0])
     (folder / "claims.toml").write_text(FILE)
     return folder
 
 
 def test_the_command_writes_the_page(root: Path, bench: Bench) -> None:
-    done = bench("leaderboard", "findings", "--root", root)
-    assert (done.returncode, done.stdout, done.stderr) == (0, f"{root / 'FINDINGS.md'}\n", "")
-    rows = claimed((root / "FINDINGS.md").read_text())
+    done = bench("leaderboard", "replicate", "--root", root)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{root / 'REPLICATION.md'}\n", "")
+    rows = claimed((root / "REPLICATION.md").read_text())
     assert [row["verdict"] for row in rows] == ["agrees", "not tested: not told apart: the interval holds 0"]
     assert rows[0]["difference"] == "-10.00 pp [-14.24, -5.76]"  # 0.03·√2 = 0.0424
 
@@ -71,10 +71,10 @@ def test_the_command_writes_the_page(root: Path, bench: Bench) -> None:
 def test_the_same_records_give_the_same_bytes(root: Path) -> None:
     first = write(root).read_bytes()
     assert write(root).read_bytes() == first
-    command = [sys.executable, "-c", "import sys, pathlib, stressbench.leaderboard.findings as f; "
+    command = [sys.executable, "-c", "import sys, pathlib, stressbench.leaderboard.replication as f; "
                "f.write(pathlib.Path(sys.argv[1]))", str(root)]  # fmt: skip
     subprocess.run(command, check=True, env={**os.environ, "PYTHONHASHSEED": "1"})
-    assert (root / "FINDINGS.md").read_bytes() == first
+    assert (root / "REPLICATION.md").read_bytes() == first
 
 
 def test_another_record_makes_another_page(root: Path) -> None:
@@ -84,11 +84,11 @@ def test_another_record_makes_another_page(root: Path) -> None:
     assert write(root).read_bytes() != first
 
 
-def test_the_projects_own_findings_are_fresh(tmp_path: Path) -> None:
+def test_the_projects_own_report_is_fresh(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "leaderboard", tmp_path / "leaderboard")
-    committed = (ROOT / "leaderboard" / "FINDINGS.md").read_bytes()
+    committed = (ROOT / "leaderboard" / "REPLICATION.md").read_bytes()
     page = write(tmp_path / "leaderboard")
-    assert page.read_bytes() == committed, "run `bench leaderboard findings` and commit what it writes"
+    assert page.read_bytes() == committed, "run `bench leaderboard replicate` and commit what it writes"
 
 
 def test_the_projects_own_claims_can_all_be_answered() -> None:
@@ -96,7 +96,7 @@ def test_the_projects_own_claims_can_all_be_answered() -> None:
     wanted = read(ROOT / "leaderboard" / "claims.toml")
     sides = [side for claim in wanted.comparisons for one in claim.pairs for side in (one.first, one.second)]
     for model in {side.model for side in sides} | {model for claim in wanted.extremes for model in claim.models}:
-        registry.check_model(model)
+        registry.resolve(model)
     for claim in wanted.extremes:
         places = [
             condition[claim.field]
@@ -109,7 +109,7 @@ def test_the_projects_own_claims_can_all_be_answered() -> None:
 
 
 def test_a_missing_file_is_one_line(tmp_path: Path, bench: Bench) -> None:
-    done = bench("leaderboard", "findings", "--root", tmp_path)
+    done = bench("leaderboard", "replicate", "--root", tmp_path)
     line = f"there is no {tmp_path / 'claims.toml'}, which would say what to look for: docs/leaderboard.md has its keys"
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"bench: {line}\n")
 
@@ -128,7 +128,7 @@ def test_a_missing_file_is_one_line(tmp_path: Path, bench: Bench) -> None:
         ("draws = 2, ", "", "or_most goes with draws"),
         ("draws = 2", 'draws = "2"', "comparisons.0.pairs.0.second.draws: Input should be a valid integer"),
         ("draws = 2", "draws = 0", "comparisons.0.pairs.0.second.draws: Input should be greater than or equal to 1"),
-        ('model = "b"', 'model = "b("', "has no partner"),
+        ('model = "b"', 'model = "b("', "unbalanced brackets"),
         ("paper = { mean_error", "paper = { mean_eror", "the paper's 'mean_eror' is none of the comparison's metrics"),
         ("[4.5, 5]", "[5, 4]", "extremes.0.inside: Value error, it ends before it starts"),
         ("[4.5, 5]", "[5]", "extremes.0.inside: List should have at least 2 items"),
@@ -143,7 +143,7 @@ def test_a_faulty_file_is_one_line(old: str, new: str, line: str, root: Path) ->
     with pytest.raises(UserError) as error:
         write(root)
     assert line in str(error.value)
-    assert not (root / "FINDINGS.md").exists()
+    assert not (root / "REPLICATION.md").exists()
 
 
 def test_a_file_without_claims_is_refused(root: Path) -> None:

@@ -12,12 +12,15 @@ from hypothesis import event, example, given
 from hypothesis import strategies as st
 
 from leaderboard_records import group, stressed
-from stressbench import registry, series
+from stressbench import registry
 from stressbench.contracts import Condition, Metric, Metrics, Suite
 from stressbench.leaderboard import html
-from stressbench.leaderboard.curves import Axis, Chart, Curve, Model, chart
+from stressbench.leaderboard.curves import Chart, Model, Scale, chart
 from stressbench.leaderboard.figures import Figure, figures, heat_map
 from stressbench.leaderboard.ranking import Group
+from stressbench.results import selection
+from stressbench.results.conditions import budget
+from stressbench.results.selection import Curve
 
 ERROR = Metric("error", "fraction", "lower")
 LOSS = Metric("nll", "nats", "lower")
@@ -48,7 +51,7 @@ def numbers(of: Chart) -> list[Mapping[str, str]]:
 
 
 def test_places_on_a_linear_axis() -> None:
-    drawn = chart("t", Axis("severity"), ERROR, [(ONE, Curve({0: 0.0, 2.5: 0.5, 5: 1.0}))])
+    drawn = chart("t", Scale("severity"), ERROR, [(ONE, Curve({0: 0.0, 2.5: 0.5, 5: 1.0}))])
     assert drawn.frame == (LEFT, TOP, RIGHT, BOTTOM)
     (line,) = drawn.lines
     assert line.points == [(LEFT, BOTTOM), (218, 114), (RIGHT, TOP)]
@@ -60,7 +63,7 @@ def test_places_on_a_linear_axis() -> None:
 
 def test_places_on_a_logarithmic_axis() -> None:
     curves = [(ONE, Curve({1: 2.0, 100: 1.0})), (OTHER, Curve({1: 1.5, 10: 1.25}))]
-    drawn = chart("t", Axis("draws", logarithmic=True), LOSS, curves)
+    drawn = chart("t", Scale("draws", logarithmic=True), LOSS, curves)
     assert [tick.at for tick in drawn.across] == [LEFT, 218, RIGHT]
     assert drawn.lines[0].points == [(LEFT, TOP), (RIGHT, BOTTOM)]
     assert drawn.lines[1].points == [(LEFT, 114), (218, 165)]
@@ -69,7 +72,7 @@ def test_places_on_a_logarithmic_axis() -> None:
 
 
 def test_an_axis_of_its_own_ends_a_level_and_what_is_held() -> None:
-    axis = Axis("angle", ticks={0.0: "0", 4.0: "all"})
+    axis = Scale("angle", ticks={0.0: "0", 4.0: "all"})
     drawn = chart("t", axis, ERROR, [(ONE, Curve({1: 0.25, 3: 0.5}, 0.75)), (OTHER, Curve({1: 0.25, 3: 0.5}))], (0, 1))
     assert [line.level for line in drawn.lines] == [63, None]
     assert drawn.lines[0].points == [(138, 165), (298, 114)]
@@ -80,7 +83,7 @@ def test_an_axis_of_its_own_ends_a_level_and_what_is_held() -> None:
 
 def test_texts_below_the_axis_do_not_touch() -> None:
     places = [k / 255 for k in range(33)]
-    drawn = chart("t", Axis("ε", series.budget), ERROR, [(ONE, Curve(dict.fromkeys(places, 0.5)))])
+    drawn = chart("t", Scale("ε", budget), ERROR, [(ONE, Curve(dict.fromkeys(places, 0.5)))])
     assert len(drawn.lines[0].points) == 33
     assert drawn.across[-1].text == "32/255"  # the end of the axis is always told
     widths = [6.5 * len(tick.text) for tick in drawn.across]
@@ -89,7 +92,7 @@ def test_texts_below_the_axis_do_not_touch() -> None:
     assert len(drawn.across) > 4
 
 
-values = st.floats(-series.LARGEST, series.LARGEST)
+values = st.floats(-selection.LARGEST, selection.LARGEST)
 
 
 @example(points={0: 0.3, 1: 0.3 + 1e-12}, level=None, unit=True)
@@ -98,7 +101,7 @@ values = st.floats(-series.LARGEST, series.LARGEST)
 def test_whatever_is_drawable_is_inside_the_frame(points: dict[float, float], level: float | None, unit: bool) -> None:
     curve = Curve(points, level)
     assert curve.drawable
-    made = chart("t", Axis("x"), ERROR if unit else LOSS, [(ONE, curve)])
+    made = chart("t", Scale("x"), ERROR if unit else LOSS, [(ONE, curve)])
     (line,) = made.lines
     for x, y in line.points:
         assert LEFT <= x <= RIGHT
@@ -188,9 +191,9 @@ def test_accuracy_against_the_budget_of_an_attack() -> None:
     rows.append(({"attack": "audit", "norm": "linf", "eps": 0.5}, {"accuracy": 0.0, "images": 200.0}))
     rows.append(({"attack": "once", "norm": "l2", "eps": 0.5}, {"accuracy": 0.1, "images": 1000.0}))
     rows.append(({"attack": "square", "norm": "linf"}, {"accuracy": 0.1, "images": 1000.0}))
-    figure = drawn(ours("adversarial", rows))["By budget of an attack"]
+    figure = drawn(ours("adversarial", rows))["By budget"]
     fgsm, pgd = figure.charts
-    assert pgd.title == "accuracy against ε: pgd, linf (higher is better)"
+    assert pgd.title == "accuracy against budget: pgd, linf (higher is better)"
     assert numbers(fgsm) == [{"0": "80.0 %", "2/255": "40.0 %", "8/255": "40.0 %"}]
     assert numbers(pgd) == [{"0": "80.0 %", "2/255": "60.0 %", "8/255": "0.0 %"}]
     assert pgd.lines[0].points == [(LEFT, 52.8), (138, 93.6), (RIGHT, BOTTOM)]

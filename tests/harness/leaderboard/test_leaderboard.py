@@ -15,16 +15,17 @@ import pytest
 import yaml
 
 from conftest import ROOT
-from leaderboard_records import fields, parsed, write
+from leaderboard_records import fields, group, parsed, write
 from stressbench import record as records
 from stressbench import registry
+from stressbench.contracts import Metric
 from stressbench.errors import UserError
-from stressbench.leaderboard import markdown
+from stressbench.leaderboard import html, markdown
 from stressbench.leaderboard.build import build
 from stressbench.leaderboard.ranking import Entry, Group, groups
 from stressbench.leaderboard.records import add
 from stressbench.record import Record
-from stressbench.show import number
+from stressbench.results.show import number
 
 
 @pytest.fixture
@@ -66,6 +67,21 @@ def test_the_table_is_best_first_in_percent_with_its_source(tmp_path: Path, root
     assert "## corruption on squares" in (root / "README.md").read_text()
     assert (root / "records/squares/corruption/best.json").exists()
     assert "(records/squares/corruption/best.json)" in rows[0][1]
+
+
+def test_a_metric_without_a_direction_does_not_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+    suite = registry.suite("corruption")
+    records = [Record.model_validate(fields(spec, error)) for spec, error in (("worse", 0.3), ("better", 0.1))]
+    found = group(suite, records)
+    described, ranking = Metric("clean_error", "fraction", None), Metric("mean_error", "fraction", "lower")
+    monkeypatch.setattr(type(suite), "metrics", (described, ranking))
+    assert found.by == ranking
+    assert [(one.rank, one.entry.record.model.spec) for one in found.ranked()] == [(1, "better"), (2, "worse")]
+    monkeypatch.setattr(type(suite), "metrics", (described,))
+    assert found.by is None
+    assert [(one.rank, one.entry.record.model.spec) for one in found.ranked()] == [(None, "worse"), (None, "better")]
+    assert "not ranked" in markdown.render([found])
+    assert "not ranked" in html.render([found])
 
 
 def test_results_on_other_images_are_ranked_apart(tmp_path: Path, root: Path) -> None:

@@ -14,6 +14,7 @@ from stressbench.cli import main
 from stressbench.contracts import Metric
 from stressbench.leaderboard import notes, ranking
 from stressbench.leaderboard.replay import allowed
+from stressbench.results.scoring import summary
 
 LIMIT = 12
 
@@ -60,7 +61,7 @@ def forged(record: dict[str, Any], by: float) -> dict[str, Any]:
     for row in copy["conditions"][1:]:
         row["metrics"]["error"] = max(0.0, row["metrics"]["error"] - by)
     conditions, rows = zip(*((row["condition"], row["metrics"]) for row in copy["conditions"]), strict=True)
-    copy["metrics"] = registry.suite("corruption").aggregate(conditions, rows, None)
+    copy["metrics"] = summary(registry.suite("corruption"), conditions, rows, None)
     return copy
 
 

@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from attack_cases import Linear, batch, keyed, run
 from conftest import Bench
 from stressbench import randomness
-from stressbench.contracts import Batch
+from stressbench.contracts import Batch, Condition, Metrics
 from stressbench.errors import UserError
+from stressbench.sampling import Unjudged
 from stressbench_suites.adversarial import audit
 from stressbench_suites.adversarial.numbers import budgets, number
 from stressbench_suites.adversarial.suite import AdversarialSuite
@@ -60,8 +61,8 @@ def test_the_audit_has_conditions_of_its_own_at_the_largest_budget() -> None:
         ({"attack": ("(pgd,steps=5)",)}, "does not fit pgd: it follows --eps"),
         ({"attack": ("torchattacks",)}, "write torchattacks:CLASS"),
         ({"attack": ("autoattack:CW",)}, "write torchattacks:CLASS"),
-        ({"eps": ("0",)}, "eps=0 is no budget"),
-        ({"eps": ("-1/255",)}, "is no budget"),
+        ({"eps": ("0",)}, "invalid eps=0: expected"),
+        ({"eps": ("-1/255",)}, "invalid eps="),
         ({"eps": ("8",)}, "write 8/255 if that is meant"),
         ({"eps": ("8/0",)}, "eps=8/0 is not a number"),
         ({"eps": ("nan",)}, "is not a number"),
@@ -104,9 +105,9 @@ def test_the_rows_are_what_scikit_learn_gives() -> None:
     suite = AdversarialSuite(eps=("4/255",), steps=5, audit=False)
     conditions, tables, rows = run(suite, model, b)
     for condition, table, row in zip(conditions, tables, rows, strict=True):
-        images = suite.present(condition, keyed(b, condition), model).images
+        images = suite.stress(condition, keyed(b, condition), Unjudged(model)).images
         p = model(images).double().softmax(dim=1).detach().numpy()
-        labels, guess = b.labels.numpy(), p.argmax(axis=1)
+        labels, guess = b.targets.numpy(), p.argmax(axis=1)
         assert row["accuracy"] == pytest.approx(accuracy_score(labels, guess))
         assert row["nll"] == pytest.approx(log_loss(labels, p, labels=range(3)), rel=1e-5)
         frame = pd.DataFrame({"conf": p.max(axis=1), "hit": guess == labels})
@@ -134,6 +135,59 @@ def test_asr_by_hand() -> None:
     assert attacked["asr"] is None
 
 
+def test_robust_accuracy_by_hand() -> None:
+    """Five images; each attack leaves others right, and one without a budget moved its images by .05 to .35."""
+    suite = AdversarialSuite(attack=("fgsm", "pgd"), eps=("0.1", "0.2"), audit=False)
+    attacked = {
+        ("none", 0): [1, 1, 1, 1, 0],
+        ("fgsm", 0.1): [1, 1, 1, 0, 0],
+        ("pgd", 0.1): [0, 1, 1, 1, 0],
+        ("fgsm", 0.2): [1, 1, 1, 1, 0],
+        ("pgd", 0.2): [0, 0, 1, 1, 0],
+        ("audit-once", 0.2): [0, 0, 0, 0, 0],
+        ("torchattacks:CW", None): [1, 0, 0, 0, 0],
+    }
+    tried: list[Condition] = [
+        {"attack": name, "norm": "linf", "eps": eps} if eps is not None else {"attack": name, "norm": "l2"}
+        for name, eps in attacked
+    ]
+    same = {"confidence": 0.7, "nll": 0.5, "chance": 0.25, "attacked": True, "linf": [0.05, 0.05, 0.15, 0.35, 0.2]}
+    tables = [
+        pd.DataFrame({"index": range(5), "correct": [bool(one) for one in right], **same})
+        for right in attacked.values()
+    ]
+    rows = suite.score(tried, tables)
+    # At .1 the attack without a budget takes image 1, at .2 image 2 too, and image 3 is out of its reach.
+    assert [row["robust_accuracy"] for row in rows] == [None, 0.2, 0.2, 0.2, 0.2, None, None]
+    assert suite.aggregate(tried, rows)["robust_accuracy"] == 0.2
+    rows = suite.score(tried[:-1], tables[:-1])
+    assert [row["robust_accuracy"] for row in rows] == [None, 0.4, 0.4, 0.4, 0.4, None]
+    assert suite.metrics[0].name == "robust_accuracy"
+
+
+def test_robust_accuracy_joins_what_each_attack_fools() -> None:
+    model = Linear(classes=4, scale=0.3)
+    b = batch(40, model, wrong=4)
+    attacks = ("fgsm", "pgd", "torchattacks:Square,n_queries=30")
+    suite = AdversarialSuite(attack=attacks, eps=("2/255", "4/255"), steps=3, audit=False)
+    conditions, _, rows = run(suite, model, b)
+    for eps in (2 / 255, 4 / 255):
+        right = torch.ones(40, dtype=torch.bool)
+        of_eps = [(c, row) for c, row in zip(conditions, rows, strict=True) if c.get("eps") == eps]
+        for condition, _ in of_eps:
+            images = suite.stress(condition, keyed(b, condition), Unjudged(model)).images
+            right &= model(images).argmax(dim=1) == b.targets
+        assert {row["robust_accuracy"] for _, row in of_eps} == {int(right.sum()) / 40}
+    findings = {finding.check: finding.message for finding in suite.findings(conditions, rows)}
+    assert "over fgsm and pgd and torchattacks:Square,n_queries=30 alone" in findings["upper-bound"]
+
+
+def test_with_autoattack_robust_accuracy_needs_no_warning() -> None:
+    tried: list[Condition] = [{"attack": name, "norm": "linf", "eps": 0.1} for name in ("pgd", "autoattack")]
+    rows: list[Metrics] = [{"robust_accuracy": 0.3}] * 2
+    assert [f.check for f in AdversarialSuite().findings(tried, rows)] == ["not-audited"]
+
+
 def test_the_record_has_the_largest_budget_and_null_for_what_was_not_made() -> None:
     suite = AdversarialSuite()
     tried = [
@@ -142,8 +196,9 @@ def test_the_record_has_the_largest_budget_and_null_for_what_was_not_made() -> N
         {"attack": "audit-once", "norm": "linf", "eps": 0.5},
         {"attack": "torchattacks:CW", "norm": "l2"},
     ]
-    rows = [{"accuracy": k / 10, "asr": None if k == 9 else k / 20} for k in (9, 2, 5, 1, 3)]
-    assert suite.aggregate(tried, rows, None) == {
+    rows = [{"accuracy": k / 10, "robust_accuracy": k / 30, "asr": None if k == 9 else k / 20} for k in (9, 2, 5, 1, 3)]
+    assert suite.aggregate(tried, rows) == {
+        "robust_accuracy": 2 / 30,
         "pgd_accuracy": 0.2,
         "fgsm_accuracy": None,
         "pgd_asr": 0.1,
@@ -172,7 +227,7 @@ def test_the_accuracy_is_that_of_torchattacks() -> None:
     _, _, rows = run(suite, model, b)
     attacks = (torchattacks.FGSM(model, eps=3 / 255), torchattacks.PGD(model, 3 / 255, 1 / 255, 8, random_start=False))
     for row, attack in zip(rows[1:], attacks, strict=True):
-        right = model(attack(b.images, b.labels)).argmax(dim=1) == b.labels
+        right = model(attack(b.images, b.targets)).argmax(dim=1) == b.targets
         assert row["accuracy"] == pytest.approx(float(right[10:].sum()) / 80)
         assert row["asr"] == pytest.approx(float((~right[10:]).float().mean()))
 
@@ -181,7 +236,7 @@ def test_the_accuracy_is_that_of_torchattacks() -> None:
 
 
 def parts(b: Batch, *sizes: int) -> list[Batch]:
-    split = zip(*(t.split(sizes) for t in (b.images, b.labels, b.indices, b.keys)), strict=True)
+    split = zip(*(t.split(sizes) for t in (b.images, b.targets, b.indices, b.keys)), strict=True)
     return [Batch(*fields) for fields in split]
 
 
@@ -199,8 +254,8 @@ def test_what_an_attack_finds_does_not_depend_on_the_batch(monkeypatch: pytest.M
     suite = AdversarialSuite(eps=("8/255",), steps=4, restarts=2, eot_draws=3)
     for condition in suite.conditions():
         b = keyed(batch(9, Linear(scale=0.1)), condition)
-        whole = suite.present(condition, b, model)
-        split = [suite.present(condition, part, model) for part in parts(b, 2, 3, 4)]
+        whole = suite.stress(condition, b, Unjudged(model))
+        split = [suite.stress(condition, part, Unjudged(model)) for part in parts(b, 2, 3, 4)]
         torch.testing.assert_close(torch.cat([s.images for s in split]), whole.images, rtol=0, atol=1e-6)
         assert all(s.columns.keys() == whole.columns.keys() for s in split)
         for name, column in whole.columns.items():
@@ -226,7 +281,7 @@ def test_the_judges_draws_are_not_the_attacks_and_the_generators_are_left_alone(
     b = keyed(batch(4, model), condition)
     model.seen.clear()
     before = torch.get_rng_state()
-    AdversarialSuite(steps=3, eot_draws=5).present(condition, b, model)
+    AdversarialSuite(steps=3, eot_draws=5).stress(condition, b, Unjudged(model))
     assert torch.equal(torch.get_rng_state(), before)
     attack = set(model.seen)
     assert len(attack) == (1 + 3 + 1) * 5 * 4
@@ -243,7 +298,7 @@ def test_verdicts_alone_of_a_stochastic_model_are_refused() -> None:
     model.stochastic = True  # type: ignore[assignment]
     suite = AdversarialSuite(verdicts_only=True)
     with pytest.raises(UserError, match="verdicts_only is for deterministic models"):
-        suite.present({"attack": "pgd", "norm": "linf", "eps": 0.1}, batch(2, model), model)
+        suite.stress({"attack": "pgd", "norm": "linf", "eps": 0.1}, batch(2, model), Unjudged(model))
 
 
 # --- the command ----------------------------------------------------------------------------------------------
@@ -259,4 +314,8 @@ def test_a_run_from_the_command_line(bench: Bench, tmp_path: Path) -> None:
     assert record["conditions"][2]["condition"] == {"attack": "pgd", "norm": "linf", "eps": 8 / 255}
     assert record["metrics"]["pgd_accuracy"] == record["conditions"][2]["metrics"]["accuracy"]
     assert record["metrics"]["fgsm_accuracy"] is None
-    assert record["findings"] == []
+    assert [finding["check"] for finding in record["findings"]] == ["upper-bound"]
+    assert record["metrics"]["robust_accuracy"] == record["conditions"][2]["metrics"]["robust_accuracy"]
+    assert "1" in record["intervals"]["robust_accuracy"]
+    shown = bench("show", next(tmp_path.iterdir()))
+    assert "pgd, linf, 8/255" in shown.stdout

@@ -60,6 +60,13 @@ class Saturated(Plain):
         return 1e4 * super().forward(images)
 
 
+class Confident(Plain):
+    """So sure that its probabilities are 1 in float32, and still have a slope in float64."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return 30 * super().forward(images)
+
+
 class Softmaxed(Plain):
     def forward(self, images: Tensor) -> Tensor:
         return super().forward(images).softmax(dim=1)
@@ -116,7 +123,7 @@ class Randomised(Plain):
 
 def stored(b: Batch) -> Batch:
     """With 256 levels, as images on a disk have them."""
-    return Batch((b.images * 255).round() / 255, b.labels, b.indices, b.keys)
+    return Batch((b.images * 255).round() / 255, b.targets, b.indices, b.keys)
 
 
 def found(model: nn.Module, draws: int = 1, n: int = N, **options: object) -> set[str]:
@@ -124,7 +131,7 @@ def found(model: nn.Module, draws: int = 1, n: int = N, **options: object) -> se
     suite = AdversarialSuite(**{"eps": ("8/255",), "steps": 10, **options})  # type: ignore[arg-type]
     b = stored(batch(n, model, wrong=8))
     conditions, _, rows = run(suite, model, b, draws)
-    return {finding.check for finding in suite.findings(conditions, rows)}
+    return {finding.check for finding in audit.findings(conditions, rows)}
 
 
 @pytest.mark.parametrize("model", [Plain(), Convolved()], ids=["linear", "convolved"])
@@ -143,7 +150,7 @@ def test_an_untrained_model_on_others_labels_is_cleared() -> None:
     suite = AdversarialSuite(eps=("2/255", "8/255"), steps=5)
     conditions, _, rows = run(suite, model, b)
     assert rows[0]["accuracy"] < 0.15  # type: ignore[operator]
-    assert suite.findings(conditions, rows) == []
+    assert audit.findings(conditions, rows) == []
 
 
 @pytest.mark.parametrize(
@@ -152,6 +159,7 @@ def test_an_untrained_model_on_others_labels_is_cleared() -> None:
         (Rounded(), "zero-gradients"),
         (Detached(), "zero-gradients"),
         (Saturated(), "zero-gradients"),
+        (Confident(), "saturated-loss"),
         (Undefined(), "nonfinite-gradients"),
         (Softmaxed(), "probability-outputs"),
         (OnGrid(), "fgsm-stronger-than-pgd"),
@@ -218,6 +226,8 @@ def checks(**changes: dict[str, float | None]) -> set[str]:
         ({}, set()),
         ({"pgd": {"zero_share": 0.01}}, set()),
         ({"pgd": {"zero_share": 0.02}}, {"zero-gradients"}),
+        ({"pgd": {"saturated_share": 0.01}}, set()),
+        ({"pgd": {"saturated_share": 0.02}}, {"saturated-loss"}),
         ({"audit_large": {"nonfinite_share": 0.001}}, {"nonfinite-gradients"}),
         ({"pgd": {"probabilities_share": 0.5}}, set()),
         ({"pgd": {"probabilities_share": 1.0}}, {"probability-outputs"}),
@@ -246,7 +256,7 @@ def test_a_record_without_the_audit_says_so() -> None:
     model = Plain()
     conditions, _, rows = run(suite, model, batch(10, model))
     assert not any(str(c["attack"]).startswith("audit") for c in conditions)
-    assert [finding.check for finding in suite.findings(conditions, rows)] == ["not-audited"]
+    assert [finding.check for finding in audit.findings(conditions, rows)] == ["not-audited"]
 
 
 def test_the_audit_attacks_the_first_images_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,10 @@ from torch import Tensor, nn
 
 from attack_cases import Linear, Rerouted, batch, run
 from stressbench import randomness
+from stressbench.contracts import Classification
+from stressbench.datasets.digits import digits
 from stressbench.errors import UserError
+from stressbench.sampling import Unjudged
 from stressbench_suites.adversarial.suite import AdversarialSuite
 
 
@@ -20,7 +24,7 @@ def present(attack: str, model: nn.Module, n: int = 8, norm: str = "linf", eps: 
     """The clean and the attacked images."""
     suite = AdversarialSuite(attack=(attack,), norm=norm, eps=(eps,), audit=False)  # type: ignore[arg-type]
     b = batch(n, model)
-    return b.images, suite.present(suite.conditions()[1], b, model).images
+    return b.images, suite.stress(suite.conditions()[1], b, Unjudged(model)).images
 
 
 def test_an_attack_with_budgets_has_a_condition_for_each_and_one_without_has_one() -> None:
@@ -47,7 +51,7 @@ def test_an_attack_with_budgets_has_a_condition_for_each_and_one_without_has_one
         ("torchattacks:CW,steps=many", "steps=many is not a number"),
         ("torchattacks:PGD,eps=0.1", "'eps' of torchattacks comes from --eps"),
         ("torchattacks:PGD,random_start=maybe", "neither true nor false"),
-        ("torchattacks:Pixle,x_dimensions=2", "is no number or word"),
+        ("torchattacks:Pixle,x_dimensions=2", "is not a number or a word"),
         ("torchattacks:PGDL2", "has budgets in l2: run it with --norm l2"),
         ("autoattack,n_classes=3", "comes from the dataset"),
     ],
@@ -150,7 +154,7 @@ def test_an_attack_that_leaves_its_budget_is_refused(monkeypatch: pytest.MonkeyP
 def test_a_stochastic_model_is_attacked_as_the_mean_of_its_draws() -> None:
     class Drawn(Linear):
         stochastic = True
-        most_draws = 2
+        max_draws = 2
 
         def forward(self, images: Tensor) -> Tensor:
             return super().forward(images) * (1 + 2 * randomness.draw_index())
@@ -164,3 +168,25 @@ def test_a_stochastic_model_is_attacked_as_the_mean_of_its_draws() -> None:
         Drawn(classes=3, scale=0.05), Mean(classes=3, scale=0.05)
     ))  # fmt: skip
     torch.testing.assert_close(drawn[1], mean[1], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("attack", "fewest"),
+    [
+        ("autoattack", 4), ("autoattack,version=plus", 4), ("autoattack,version=rand", 3), ("torchattacks:APGDT", 4),
+        ("torchattacks:APGD,loss=dlr", 3), ("torchattacks:APGD", 2), ("torchattacks:Square,n_queries=5", 2),
+    ],
+)  # fmt: skip
+def test_an_attack_that_needs_more_classes_is_refused_before_it_runs(attack: str, fewest: int) -> None:
+    suite = AdversarialSuite(attack=("fgsm", attack), audit=False)
+    for classes in range(2, 6):
+        why = suite.unsupported(replace(digits("test"), task=Classification(classes)))
+        assert (why is None) == (classes >= fewest)
+        if why is not None:
+            assert f"{attack} needs {fewest} classes or more and it has {classes}" in why
+
+
+@pytest.mark.parametrize("attack", ["APGD", "FAB,steps=3", "Square,n_queries=5"])
+def test_what_takes_two_classes_runs_on_two(attack: str) -> None:
+    clean, attacked = present(f"torchattacks:{attack}", Linear(classes=2, scale=0.3), eps="0.1")
+    assert not torch.equal(clean, attacked)

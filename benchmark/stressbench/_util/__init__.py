@@ -1,0 +1,1 @@
+"""Private helpers that several packages share: files, the terminal, TOML, the home folder."""

@@ -1,0 +1,29 @@
+"""The folder for downloads and trained weights."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from stressbench.errors import UserError
+
+
+def home() -> Path:
+    """`$STRESSBENCH_HOME`, or the platform's cache folder for stressbench; not created here.
+
+    Raises `UserError` where neither is known: `~name` of a user who is not there, or no home folder at all.
+    """
+    chosen = os.environ.get("STRESSBENCH_HOME")
+    if chosen:
+        try:
+            return Path(chosen).expanduser().absolute()
+        except RuntimeError as error:
+            raise UserError(f"STRESSBENCH_HOME is '{chosen}', and there is no such home folder: set another") from error
+    from platformdirs import user_cache_path
+
+    with suppress(RuntimeError):  # of newer versions; older ones return a folder called ~
+        folder = user_cache_path("stressbench", appauthor=False)
+        if folder.is_absolute():
+            return folder
+    raise UserError("there is no home folder to keep files in (HOME): set STRESSBENCH_HOME to a folder")

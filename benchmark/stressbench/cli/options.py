@@ -1,0 +1,159 @@
+"""The options that several commands share, their defaults, and options made from the signatures of suites."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from stressbench.errors import BrokenPlugin, UserError, did_you_mean
+
+SUITE = "corruption"
+MODEL = "resnet18-smooth"
+DATASET = "digits"
+
+MOST_SEED = 2**31 - 1
+PATH = click.Path(path_type=Path)
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def dataset(text: str = "The dataset, for example cifar100.", default: str | None = DATASET) -> Decorator:
+    return click.option("--dataset", default=default, show_default=default is not None, help=text)
+
+
+def data_dir(text: str = "The folder of the data.") -> Decorator:
+    return click.option("--data-dir", type=PATH, help=text)
+
+
+dataset_name = click.option(
+    "--dataset-name", help="What records call a dataset of your own; needed for --dataset parquet."
+)
+device = click.option("--device", help="cpu or cuda [default: a GPU if there is one].")
+batch_size = click.option("--batch-size", type=click.IntRange(min=1), help="Images at a time.")
+limit = click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N test images.")
+seed = click.option(
+    "--seed",
+    type=click.IntRange(0, MOST_SEED),
+    default=0,
+    show_default=True,
+    help="Decides generated stress and a stochastic model's draws.",
+)
+out = click.option("--out", type=PATH, default=Path("runs"), show_default=True, help="The folder of run folders.")
+root = click.option(
+    "--root", type=PATH, default=Path("leaderboard"), show_default=True, help="The leaderboard's folder."
+)
+
+
+def weights(text: str) -> Decorator:
+    return click.option("--weights", multiple=True, type=PATH, help=text)
+
+
+# --- options of suites ----------------------------------------------------------------------------------------
+
+_PAIRS = "suite_options"
+
+
+def _pairs(_context: click.Context, _option: click.Parameter, given: Sequence[str]) -> list[tuple[str, str]]:
+    pairs = []
+    for text in given:
+        key, equals, value = (part.strip() for part in text.partition("="))
+        if not (key and equals and value):
+            raise click.BadParameter(f"'{text}' is not an option: write KEY=VALUE")
+        pairs.append((key.replace("-", "_"), value))
+    return pairs
+
+
+suite_options = click.option(
+    "-o",
+    "--option",
+    _PAIRS,
+    multiple=True,
+    callback=_pairs,
+    metavar="KEY=VALUE",
+    help="An option of the suites, also written --KEY VALUE; may be repeated. `bench show SUITE` lists a suite's "
+    "options.",
+)
+
+
+class SuiteCommand(click.Command):
+    """A command with --suite and `suite_options`, which takes each option of the suites that are named as its own.
+
+    `--eps 2/255` is then equivalent to `-o eps=2/255`. The suites are imported only where an option is given that the
+    command does not have, so that --help stays fast.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        parser = self.make_parser(ctx)
+        parser.ignore_unknown_options = True
+        given, rest, _ = parser.parse_args(list(args))
+        if any(word.startswith("--") for word in rest):
+            own = {option for parameter in self.params for option in parameter.opts}
+            ctx.meta[__name__] = [
+                click.Option([f"--{name.replace('_', '-')}", f"suite_{name}"], multiple=True)
+                for name in _signatures(self._suites(given))
+                if f"--{name.replace('_', '-')}" not in own
+            ]
+        try:
+            remaining = super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            suites = self._suites(given)
+            _signatures(suites, broken_too=True)  # it may be an option of one that cannot be imported: report that
+            known = [option for parameter in self.get_params(ctx) for option in parameter.opts]
+            raise click.UsageError(
+                f"no option {error.option_name} in `{ctx.command_path}` or in {', '.join(suites)}: "
+                f"{did_you_mean(error.option_name, known)}`bench show {suites[0]}` lists the suite's options",
+                ctx,
+            ) from error
+        pairs = ctx.params[_PAIRS]
+        for option in ctx.meta.get(__name__, ()):
+            pairs += [(option.name.removeprefix("suite_"), value) for value in ctx.params.pop(option.name)]
+        ctx.params[_PAIRS] = _joined(pairs, self._suites(ctx.params)) if pairs else {}
+        return remaining
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        return [*super().get_params(ctx), *ctx.meta.get(__name__, ())]
+
+    def _suites(self, given: dict[str, Any]) -> Sequence[str]:
+        parameter = next(parameter for parameter in self.params if "--suite" in parameter.opts)
+        named = given.get(str(parameter.name)) or SUITE
+        return [named] if isinstance(named, str) else named
+
+
+def _signatures(suites: Iterable[str], broken_too: bool = False) -> dict[str, bool]:
+    """The options of suites, and whether one takes several values.
+
+    A suite that cannot be imported is skipped, because a run continues without it; `broken_too` raises its error.
+    """
+    from stressbench import registry
+    from stressbench.execution.request import ALL
+    from stressbench.spec import parse
+
+    found: dict[str, bool] = {}
+    for text in registry.names("suites") if ALL in suites else suites:
+        suite = parse(text).name
+        try:
+            for name, option in registry.options("suites", suite).items():
+                found[name] = found.get(name, False) or registry.takes_several("suites", suite, option)
+        except BrokenPlugin:
+            if broken_too:
+                raise
+    return found
+
+
+def _joined(pairs: Sequence[tuple[str, str]], suites: Iterable[str]) -> dict[str, str]:
+    """One text an option: the values of one that takes several are joined, each with its own options in brackets."""
+    signatures = _signatures(suites)
+    values: dict[str, list[str]] = {}
+    for name, value in pairs:
+        values.setdefault(name, []).append(value)
+    joined = {}
+    for name, several in values.items():
+        if signatures.get(name):
+            several = ["+".join(f"({value})" if "=" in value else value for value in several)]
+        if len(several) > 1:
+            raise UserError(f"option '{name}' takes one value, not {len(several)}: specify it once")
+        (joined[name],) = several
+    return joined

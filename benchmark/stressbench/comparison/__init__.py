@@ -1,0 +1,1 @@
+"""Comparison of runs: differences, intervals and tests."""

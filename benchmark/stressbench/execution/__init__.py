@@ -1,0 +1,1 @@
+"""From a request to records: planning, loading models, predicting, measuring, storing."""

@@ -1,0 +1,77 @@
+"""The units of a run's work: some images under a condition."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from stressbench._util.terminal import ProgressCallback
+from stressbench.contracts import Condition
+from stressbench.datasets.cache import ImageCache
+from stressbench.execution.first_batch import first_images, judge
+from stressbench.execution.identity import Inputs
+from stressbench.execution.measure import Measurement
+from stressbench.execution.predict import Predictor
+from stressbench.record import Finding
+from stressbench.results.tables import Columns
+
+KeepFindings = Callable[[Sequence[Finding]], None]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Images start … stop − 1 under a condition."""
+
+    condition: Condition
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A cell's tables by number of draws, and the seconds that they took."""
+
+    cell: Cell
+    tables: Mapping[int, Columns]
+    seconds: float
+
+
+class CellWorker:
+    """Measures cells of one run, in the process that it was made in."""
+
+    def __init__(self, inputs: Inputs, images: Mapping[str | None, ImageCache], advance: ProgressCallback) -> None:
+        """`images` are the run's own, by None, and those of its sources, by name; `advance` counts the images."""
+        plan, ready = inputs.plan, inputs.ready
+        self._predictor = Predictor(
+            ready.module.to(plan.device),
+            ready.entry,
+            plan.dataset.task,
+            inputs.sizes,
+            ready.traits.stochastic,
+            plan.precision,
+            plan.batch_size,
+        )
+        self._measurement = Measurement(plan, self._predictor, images, self._judge_once)
+        self._dataset, self._first = plan.dataset, images[None]
+        self._advance = advance
+        self._keep: KeepFindings | None = None
+
+    def __call__(self, cell: Cell, keep_findings: KeepFindings | None = None) -> Measured:
+        """Measure a cell; with `keep_findings`, the model is judged after its first batch, or at once if it has none.
+
+        Raises `UserError` for a model or suite that fails.
+        """
+        started = time.perf_counter()
+        self._keep = keep_findings
+        tables = self._measurement(cell.condition, cell.start, cell.stop, self._advance) if len(cell) else {}
+        self._judge_once()
+        return Measured(cell, tables, time.perf_counter() - started)
+
+    def _judge_once(self) -> None:
+        if self._keep is not None:
+            keep, self._keep = self._keep, None
+            keep(judge(self._predictor, self._dataset, first_images(self._first)))

@@ -1,0 +1,73 @@
+"""Who computes the cells of runs."""
+
+from __future__ import annotations
+
+from collections import deque
+from contextlib import closing
+from typing import TYPE_CHECKING, Protocol
+
+from stressbench.errors import UserError
+from stressbench.execution.cells import Cell, CellWorker, Measured
+
+if TYPE_CHECKING:
+    from stressbench._util.terminal import Screen
+    from stressbench.execution.runner import Run
+    from stressbench.record import Record
+
+
+class Executor(Protocol):
+    """Computes cells of runs, in any order. It writes nothing: whoever asks for the results commits them."""
+
+    @property
+    def hungry(self) -> bool:
+        """Whether it could use the cells of another run now."""
+        ...
+
+    def submit(self, run: Run) -> None:
+        """Take the cells of a run; `run.advance` is called as their images are done."""
+        ...
+
+    def next(self) -> tuple[Run, Measured | UserError]:
+        """The next finished cell of a run, or the error that ends the run, whose other cells are dropped."""
+        ...
+
+
+class Local:
+    """Computes in this process, one run after the other."""
+
+    def __init__(self) -> None:
+        self._cells: deque[Cell] = deque()
+        self._worker: CellWorker | None = None
+
+    @property
+    def hungry(self) -> bool:
+        return not self._cells
+
+    def submit(self, run: Run) -> None:
+        self._run, self._worker = run, None
+        self._cells.extend(run.cells)
+
+    def next(self) -> tuple[Run, Measured | UserError]:
+        run, cell = self._run, self._cells.popleft()
+        try:
+            if self._worker is None:
+                self._worker = CellWorker(run.inputs, run.images, run.advance)
+            return run, self._worker(cell, run.first_batch.keep if run.first_batch.findings is None else None)
+        except UserError as error:
+            self._cells.clear()
+            return run, error
+
+
+def alone(run: Run, screen: Screen) -> Record:
+    """A run by itself, from the beginning, in this process; raises `UserError` where it fails."""
+    executor = Local()
+    with closing(run):
+        run.open(fresh=True, screen=screen)
+        executor.submit(run)
+        with run.progress(screen):
+            while not run.complete:
+                _, measured = executor.next()
+                if isinstance(measured, UserError):
+                    raise measured
+                run.accept(measured)
+        return run.finish()

@@ -1,0 +1,129 @@
+"""A model and a batch of stressed images → the predictions of S draws."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from stressbench import randomness, registry
+from stressbench.contracts import Task, Wrapper, traits
+from stressbench.errors import UserError
+from stressbench.execution.device import prepared
+from stressbench.record import Precision
+from stressbench.registry import Entry
+from stressbench.sampling import pass_errors, sample
+
+Read = Callable[[object, Tensor], Tensor]  # a model's output for some images → what is kept of it
+
+
+class Predictor:
+    """Runs one model with a fixed number of draws.
+
+    The batch is worked on in chunks, which are halved for good whenever the device runs out of memory: neither
+    changes a number beyond rounding, because draws depend on the images' keys.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        entry: Entry,
+        task: Task,
+        sizes: Sequence[int],
+        stochastic: bool,
+        precision: Precision,
+        chunk: int,
+    ) -> None:
+        self.module = prepared(module)  # here, and not at the first pass, because an attack takes gradients before it
+        self.sizes = sizes  # the numbers of draws that tables are wanted of, ascending
+        self._entry = entry
+        self.name = registry.built_by(module) or str(entry)
+        self._task = task
+        self._stochastic = stochastic
+        self.precision: Precision = precision
+        self._chunk = chunk  # images in one forward pass
+
+    def of(self, module: nn.Module, sizes: Sequence[int] | None = None) -> Predictor:
+        """The same of another module: one that stands for this one, or one with so many draws of its own."""
+        stochastic = self._stochastic if sizes is None else traits(module).stochastic
+        sizes = self.sizes if sizes is None else sizes
+        return Predictor(module, self._entry, self._task, sizes, stochastic, self.precision, self._chunk)
+
+    @cached_property
+    def unwrapped(self) -> Predictor | None:
+        """The same for the model that a wrapper disturbs, with that model's default number of draws; else None."""
+        if not isinstance(self.module, Wrapper):
+            return None
+        inner = self.module.unwrapped
+        return self.of(inner, [traits(inner).draws()])
+
+    def predict(self, images: Tensor, keys: Tensor) -> Tensor:
+        """Predictions (S, N[, T], …) as the task has them, of images (N[, T], 3, H, W) in [0, 1] with keys (N,).
+
+        Raises `UserError` that names the plugin if the model raises or if the task refuses its output.
+        """
+        return self._predict(images, keys, self._checked)
+
+    def outputs(self, images: Tensor, keys: Tensor) -> Tensor:
+        """As `predict`, but what the model returns, as it is, in float32."""
+
+        def checked(raw: object, images: Tensor) -> Tensor:
+            self._checked(raw, images)
+            assert isinstance(raw, Tensor), "checked"
+            return raw.float()
+
+        return self._predict(images, keys, checked)
+
+    def _predict(self, images: Tensor, keys: Tensor, read: Read) -> Tensor:
+        lead = images.shape[:-3]
+        if images.ndim == 5:
+            keys = randomness.split(keys, images.shape[1])
+        flat, keys = images.flatten(0, -4), keys.flatten()
+        parts: list[Tensor] = []
+        done = 0
+        while done < len(flat):
+            size = min(self._chunk, len(flat) - done)
+            try:
+                parts.append(self._chunk_predictions(flat[done : done + size], keys[done : done + size], read))
+            except torch.OutOfMemoryError as error:
+                if size == 1:
+                    raise UserError(f"out of memory: the device cannot hold one image of {self.name}") from error
+                self._chunk = (size + 1) // 2
+                torch.cuda.empty_cache()
+            else:
+                done += size
+        joined = torch.cat(parts, dim=1)
+        return joined.view(len(joined), *lead, *joined.shape[2:])
+
+    def autocast(self, device: torch.device) -> AbstractContextManager[None]:
+        """Inside, the module computes in the run's precision."""
+        low = self.precision == "bfloat16"
+        return torch.autocast(device.type, torch.bfloat16) if low else nullcontext()
+
+    def _chunk_predictions(self, images: Tensor, keys: Tensor, read: Read) -> Tensor:
+        # A copy in any layout: a module that changes its input in place must not change the suite's images.
+        images = images.clone(memory_format=torch.channels_last)
+        devices = [images.device] if images.device.type == "cuda" else []
+        # Not inference mode: what a model caches in it cannot be part of a later pass that takes gradients.
+        with torch.no_grad(), torch.random.fork_rng(devices, enabled=self._stochastic), self.autocast(images.device):
+            return self._draws(images, keys, read)
+
+    def _draws(self, images: Tensor, keys: Tensor, read: Read) -> Tensor:
+        if not self._stochastic:
+            with pass_errors(self.name, images):
+                logits = self.module(images)
+            return read(logits, images).unsqueeze(0)
+        with randomness.draw(keys, 0), pass_errors(self.name, images):
+            draws = sample(self.module, images, self.sizes[-1])
+        if len(draws) != self.sizes[-1]:
+            raise UserError(f"{self.name} gave {len(draws)} draws; it was asked for {self.sizes[-1]}")
+        return torch.stack([read(logits, images) for logits in draws])
+
+    def _checked(self, raw: object, images: Tensor) -> Tensor:
+        try:
+            return self._task.predictions(raw, images)
+        except UserError as error:
+            raise UserError(f"{self.name} {error}") from error

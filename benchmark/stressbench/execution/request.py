@@ -1,0 +1,38 @@
+"""What a person asked for, from the command line, a sweep or Python: plain values, which can travel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from stressbench.contracts import Dataset, Suite
+from stressbench.record import Precision
+from stressbench.registry import ResolvedModel
+
+Stress = Literal["official", "generated"]
+
+ALL = "all"  # in place of a suite's name: every suite that the dataset supports
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """What a person asked for, as the command line has it; None where they left the choice to us."""
+
+    suites: Sequence[str | Suite]  # `ALL` alone, or names and suites
+    models: Sequence[str | ResolvedModel]
+    dataset: str | Dataset
+    data_dir: Path | None = None
+    dataset_name: str | None = None
+    suite_options: Mapping[str, str] = field(default_factory=dict)  # each goes to the suites that have it
+    stress: Stress | None = None
+    weights: Sequence[Path] = ()
+    draws: int | None = None
+    sizes: Sequence[int] = ()
+    limit: int | None = None
+    batch_size: int | None = None
+    seed: int = 0
+    precision: Precision = "float32"
+    device: str | None = None
+    trainings: Sequence[int] = (0,)  # which trainings of each model

@@ -1,0 +1,153 @@
+"""Plan → cells, and tables → record.
+
+The runner alone knows about resuming; a suite sees one batch under one condition, a model sees images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stressbench import record, registry
+from stressbench._util.terminal import ProgressCallback, Screen
+from stressbench.contracts import Condition
+from stressbench.datasets.cache import ImageCache
+from stressbench.errors import UserError
+from stressbench.execution.assembly import assemble, suite_info
+from stressbench.execution.cells import Cell, Measured
+from stressbench.execution.first_batch import FirstBatch
+from stressbench.execution.identity import identify
+from stressbench.execution.measure import suite_errors
+from stressbench.execution.models import Ready, named
+from stressbench.execution.plan import Failure, Plan
+from stressbench.execution.store import Store
+from stressbench.results.intervals import with_intervals
+from stressbench.results.scoring import left_out, scored
+from stressbench.results.tables import Damaged
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Run:
+    """One plan with its model, images and folder: `open` it, `accept` its cells, `finish` it, and `close` it."""
+
+    def __init__(
+        self, plan: Plan, ready: Ready, images: Mapping[str | None, ImageCache], out: Path, training: int = 0
+    ) -> None:
+        self.plan, self.images, self.training = plan, images, training
+        self.inputs = identify(plan, ready, images)
+        with self._suite_errors():
+            self._suite = suite_info(self.inputs)
+        self.store = Store(out, plan.title, self.inputs.identity())
+        self.cells: list[Cell] = []
+        """What was missing in the folder when it was opened."""
+        self.error: UserError | None = None
+        """What ended it early."""
+        self._missing: set[int] = set()
+        self._done = 0
+        self._show: ProgressCallback | None = None
+        self._held = ExitStack()
+
+    def open(self, fresh: bool, screen: Screen) -> None:
+        """Hold the folder and find what is missing in it; raises `UserError` where it cannot be written."""
+        plan, draws = self.plan, self.inputs.draws
+        if plan.draws not in (None, draws):
+            option = f"--sizes {','.join(map(str, plan.sizes))}" if plan.sizes else f"--draws {plan.draws}"
+            screen.note(f"{plan.model} is deterministic: it has one draw, and {option} changes nothing")
+        self._held.enter_context(self.store.open(fresh))
+        pending = [condition for condition in plan.conditions if not self._finished(condition, screen)]
+        if len(pending) < len(plan.conditions):
+            done = len(plan.conditions) - len(pending)
+            screen.note(f"{done} of {len(plan.conditions)} conditions are already in {self.store.folder}")
+        self.first_batch = FirstBatch(self.store, screen)
+        self.cells = [Cell(condition, 0, plan.images(condition)) for condition in pending]
+        if not pending and self.first_batch.findings is None:  # a finished run that has lost its findings
+            self.cells = [Cell(plan.conditions[0], 0, 0)]
+        self._missing = set(range(len(self.cells)))
+
+    def close(self) -> None:
+        """Release the folder."""
+        self._held.close()
+
+    @property
+    def complete(self) -> bool:
+        """Whether all cells were accepted, or an error ended the run."""
+        return not self._missing or self.error is not None
+
+    def failure(self, error: UserError) -> Failure:
+        """The run as one that failed."""
+        return Failure(named(str(self.plan.model), self.training), self.plan.suite.name, error)
+
+    @contextmanager
+    def progress(self, screen: Screen) -> Iterator[None]:
+        """Shows the progress of the run inside."""
+        total = sum(map(len, self.cells))
+        with screen.progress(f"{self.plan.model} · {self.plan.suite.name}", total, "images", self._done) as show:
+            self._show = show
+            try:
+                yield
+            finally:
+                self._show = None
+
+    def advance(self, count: int, label: str) -> None:
+        """Count images that are done."""
+        self._done += count
+        if self._show is not None:
+            self._show(count, label)
+
+    def accept(self, measured: Measured) -> None:
+        """Commit a cell; raises `UserError` where it cannot be written."""
+        if measured.tables:
+            self.store.write(measured.cell.condition, measured.tables, measured.seconds)
+        self._missing.remove(self.cells.index(measured.cell))
+
+    def finish(self) -> record.Record:
+        """Score the tables of all conditions and commit the record; raises `UserError` for a suite that fails."""
+        plan, draws = self.plan, self.inputs.draws
+        tables, seconds = self._tables()
+        scoring = (plan.suite, plan.conditions, tables, self._suite.baseline)
+        with self._suite_errors():
+            scores = scored(*scoring)
+            findings = self.first_batch.beside(plan.suite.findings(plan.conditions, scores[draws].rows))
+            result = assemble(self.inputs, self._suite, scores, findings, seconds)
+        if not any(map(len, self.cells)) and (kept := self._kept(result)) is not None:
+            return kept
+        with self._suite_errors():
+            result = with_intervals(result, plan.suite, scores, list(left_out(*scoring)))
+        self.store.write_record(result.to_json())
+        return result
+
+    def _finished(self, condition: Condition, screen: Screen) -> bool:
+        try:
+            return self.store.read(condition, self.plan.rows(condition)) is not None
+        except Damaged as damage:
+            screen.note(str(damage))
+            return False
+
+    def _tables(self) -> tuple[dict[int, list[pd.DataFrame]], float]:
+        """The tables of all conditions by number of draws, and the seconds that they took."""
+        found = [self.store.read(condition, self.plan.rows(condition)) for condition in self.plan.conditions]
+        whole = [one for one in found if one is not None]
+        assert len(whole) == len(found), "written or found whole a moment ago, and the folder is locked"
+        by_size = {size: [tables[size] for tables, _ in whole] for size in self.inputs.sizes}
+        return by_size, sum(seconds for _, seconds in whole)
+
+    def _suite_errors(self) -> AbstractContextManager[None]:
+        return suite_errors(self.plan, registry.built_by(self.inputs.ready.module))
+
+    def _kept(self, result: record.Record) -> record.Record | None:
+        """The record that is there already, if it says the same: when and where it was made is for it to tell.
+
+        The intervals, which take the longest, follow from the same tables.
+        """
+        try:
+            there = record.load(self.store.folder)
+        except UserError:
+            return None
+        told: Any = dict.fromkeys(("created", "environment", "timing", "batch_size", "intervals", "jackknife"), True)
+        told["conditions"] = {"__all__": {"jackknife"}}
+        same = there.model_dump(exclude=told) == result.model_dump(exclude=told)
+        return there if same and there.jackknife else None

@@ -1,0 +1,224 @@
+"""RunRequest → records: every model that was named through every suite that was named, on one dataset."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from stressbench import held_out
+from stressbench._util.terminal import Screen
+from stressbench.contracts import Dataset, traits
+from stressbench.datasets.cache import ImageCache
+from stressbench.errors import Interrupted, UserError
+from stressbench.execution import models, plan
+from stressbench.execution.cells import Measured
+from stressbench.execution.device import pick_device, prepared
+from stressbench.execution.executors import Executor, Local
+from stressbench.execution.models import Provide
+from stressbench.execution.plan import Failure, Plan
+from stressbench.execution.predict import Predictor
+from stressbench.execution.request import RunRequest
+from stressbench.execution.runner import Run
+from stressbench.record import Record
+
+# From a request, its dataset, its device and the screen to what provides weights: from the store, or by training.
+Provider = Callable[[RunRequest, Dataset, torch.device, Screen], Provide]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run that came to its end."""
+
+    plan: Plan
+    record: Record
+    folder: Path
+    training: int  # which one of the model
+
+
+def run(
+    request: RunRequest, out: Path, fresh: bool, screen: Screen, provider: Provider, executor: Executor | None = None
+) -> Iterator[Finished | Failure]:
+    """Each training of each model through each suite as it is finished, or what stopped it; the others go on.
+
+    Weights that are neither given nor their plugins' own are seen to by what `provider` makes. The `executor` computes;
+    without one, this process does.
+
+    Raises `UserError` before anything is run where the request is wrong, and `Interrupted` on Ctrl-C.
+    """
+    dataset = plan.read(request, "test" if isinstance(request.dataset, str) else request.dataset.split)
+    asked = plan.make(request, dataset)
+    for name, why in asked.left_out.items():
+        screen.note(f"the {name} suite is left out, because it does not support {dataset.name}: {why}")
+    yield from asked.failures
+    plans = asked.plans
+    if not plans:
+        return
+    if dataset.embedded:
+        elsewhere = [p.suite.benchmark for p in plans if p.suite.benchmark not in (None, dataset.name)]
+        for benchmark in dict.fromkeys(elsewhere):
+            screen.note(
+                f"{dataset.name} is a small embedded sample, to try things on; "
+                f"published numbers are on {benchmark} (--dataset {benchmark})"
+            )
+    if dataset.altered:
+        screen.note(
+            f"these images are a copy of {dataset.name} that was cut or re-encoded, not the published ones: no number "
+            "on them compares with a published one, and the record says so (--dataset-name gives the copy its own name)"
+        )
+
+    upcoming = _runs(request, dataset, plans, out, provider(request, dataset, plans[0].device, screen), screen)
+    yield from _outcomes(upcoming, executor or Local(), fresh, screen)
+
+
+def _outcomes(
+    upcoming: Iterator[Run | Failure], executor: Executor, fresh: bool, screen: Screen
+) -> Iterator[Finished | Failure]:
+    """What became of runs, in their order; the next ones are started whenever the executor has too little to do."""
+    started: deque[Run | Failure] = deque()
+    folder: Path | None = None
+    more = True
+    try:
+        while more or started:
+            head = started[0] if started else None
+            if isinstance(head, Failure) or (head is not None and head.complete):
+                started.popleft()
+                yield _finished(head)
+            elif more and executor.hungry:
+                run = next(upcoming, None)
+                more = run is not None
+                if run is not None:
+                    started.append(_started(run, executor, fresh, screen))
+                    folder = run.store.folder if isinstance(run, Run) else folder
+            elif head is not None:
+                with head.progress(screen):
+                    while not head.complete and not (more and executor.hungry):
+                        _accept(*executor.next())
+    except KeyboardInterrupt as error:
+        kept = f"what was finished is in {folder}, and " if folder else ""
+        raise Interrupted(f"interrupted: {kept}the same command goes on from there") from error
+    finally:
+        for run in started:
+            if isinstance(run, Run):
+                run.close()
+
+
+def _started(run: Run | Failure, executor: Executor, fresh: bool, screen: Screen) -> Run | Failure:
+    if isinstance(run, Failure):
+        return run
+    try:
+        run.open(fresh, screen)
+    except UserError as error:
+        return run.failure(error)
+    if run.cells:
+        executor.submit(run)
+    return run
+
+
+def _accept(run: Run, measured: Measured | UserError) -> None:
+    """Commit a cell; the first error of a run ends it."""
+    try:
+        if isinstance(measured, UserError):
+            raise measured
+        run.accept(measured)
+    except UserError as error:
+        run.error = run.error or error
+
+
+def _finished(run: Run | Failure) -> Finished | Failure:
+    if isinstance(run, Failure):
+        return run
+    with closing(run):
+        try:
+            if run.error is not None:
+                raise run.error
+            return Finished(run.plan, run.finish(), run.store.folder, run.training)
+        except UserError as error:
+            return run.failure(error)
+
+
+def _runs(
+    request: RunRequest, dataset: Dataset, plans: Sequence[Plan], out: Path, provide: Provide, screen: Screen
+) -> Iterator[Run | Failure]:
+    """Each training of each model through each suite."""
+    held = _Held()
+    for model, group in groupby(plans, key=lambda planned: planned.model):
+        members = list(group)
+        seen: set[str] = set()
+        for training in request.trainings:
+            named = models.named(str(model), training)
+            try:
+                ready = models.ready(model, dataset, request.weights, provide, training)
+            except UserError as error:
+                yield from (Failure(named, planned.suite.name, error) for planned in members)
+                continue
+            if ready.checksum in seen:
+                screen.note(f"{model} has its own weights, which no seed changes: it is run once")
+                break
+            seen.add(ready.checksum)
+            for planned in members:
+                try:
+                    planned = _scored(planned, ready)
+                    yield Run(planned, ready, held.of(planned), out, training)
+                except UserError as error:
+                    yield Failure(named, planned.suite.name, error)
+
+
+def _scored(planned: Plan, ready: models.Ready) -> Plan:
+    """The plan on what is left of the test images where the suite or the model is fitted on some of them."""
+    if not ready.fitted and planned.suite.fitted_on not in held_out.SPLITS:
+        return planned
+    left = held_out.rest(planned.dataset)
+    assert isinstance(left.images, held_out.Selected), "of `rest`"
+    archive = None if planned.archive is None else held_out.SelectedArchive(planned.archive, left.images.rows)
+    n = planned.suite.take(plan.count(left, planned.limit))
+    return replace(planned, dataset=left, archive=archive, n=n)
+
+
+class _Held:
+    """The images of all runs: each split of a dataset is read once."""
+
+    def __init__(self) -> None:
+        self._caches: dict[tuple[str, str, int, int], ImageCache] = {}
+
+    def of(self, planned: Plan) -> dict[str | None, ImageCache]:
+        """A run's own images, by None; those of the sources of its conditions, by name; what it learns from: `FITTED`.
+
+        All images of the last are used, whatever the limit.
+        """
+        fitted = planned.fitted
+        return {
+            None: self._one(planned.dataset, planned.n, planned.device),
+            **{
+                name: self._one(source, plan.count(source, planned.limit), planned.device)
+                for name, source in planned.sources.items()
+            },
+            **({} if fitted is None else {plan.FITTED: self._one(fitted, len(fitted.images), planned.device)}),
+        }
+
+    def _one(self, dataset: Dataset, n: int, device: torch.device) -> ImageCache:
+        key = (dataset.name, dataset.split, len(dataset.images), n)
+        if key not in self._caches:
+            self._caches[key] = ImageCache(dataset, n, device)
+        return self._caches[key]
+
+
+def model(request: RunRequest, dataset: Dataset, screen: Screen, provider: Provider) -> nn.Module:
+    """The model that is named first, with its weights, as runs predict with it, on the CPU."""
+    provide = provider(request, dataset, pick_device(request.device), screen)
+    return prepared(models.ready(plan.resolved(request.models[0]), dataset, request.weights, provide).module)
+
+
+def predictor(
+    request: RunRequest, dataset: Dataset, screen: Screen, provider: Provider, batch_size: int = 100
+) -> Predictor:
+    """The model that is named first on the requested device, with the requested number of draws, or its own."""
+    module = model(request, dataset, screen, provider).to(pick_device(request.device))
+    own, entry = traits(module), plan.resolved(request.models[0]).entry
+    return Predictor(module, entry, dataset.task, [own.draws(request.draws)], own.stochastic, "float32", batch_size)

@@ -1,0 +1,96 @@
+"""The run folder: one Parquet table a condition, each written whole or not at all, and the record.
+
+<out>/<run>/run.json                  what was run; it decides the folder's name
+<out>/<run>/tables/<condition>.parquet
+<out>/<run>/findings.json             what the run noticed about the model on its first images
+<out>/<run>/record.json
+<out>/<run>/run.lock              held while a process is at work here
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stressbench._util.files import replace, writing
+from stressbench._util.locks import hold
+from stressbench.results.tables import META, Columns, Tables, digest, encode, types
+from stressbench.spec import slug
+
+if TYPE_CHECKING:
+    from stressbench.contracts import Condition
+
+
+_FINDINGS = "findings.json"
+
+
+class Store(Tables):
+    """One run's folder, to write to.
+
+    `identity` holds everything that decides the tables' numbers; runs that share it share the folder.
+    """
+
+    def __init__(self, out: Path, title: str, identity: Mapping[str, Any]) -> None:
+        text = json.dumps(identity, sort_keys=True, indent=2, ensure_ascii=False)
+        super().__init__(out / f"{slug(title)}-{digest(text)[:8]}", text)
+        self._text = text + "\n"
+
+    def open(self, fresh: bool) -> AbstractContextManager[object]:
+        """Make the folder, without old tables if `fresh`, and hold it until the returned lock is released.
+
+        Raises `UserError` where it cannot be written, or where another process is at work in it.
+        """
+        with writing(self.folder):
+            self.tables.mkdir(parents=True, exist_ok=True)
+            busy = f"at work in {self.folder}"
+            lock = hold(self.folder / "run.lock", busy, "choose a folder with --out")
+            if fresh:
+                for file in ("record.json", _FINDINGS):
+                    (self.folder / file).unlink(missing_ok=True)
+                for table in self.tables.iterdir():
+                    table.unlink()
+            for left in self.folder.rglob("*.partial"):  # of a run that was killed while it wrote
+                left.unlink()
+            replace(self.folder / "run.json", self._text.encode())
+        return lock
+
+    def write(self, condition: Condition, found: Mapping[int, Columns], seconds: float) -> None:
+        """Commit a condition's tables by number of draws, in one file: the same columns in each, a row an image."""
+        import pyarrow
+        import pyarrow.parquet as pq
+
+        table = encode(found)
+        meta = {
+            "run": self._digest,
+            "condition": dict(condition),
+            "seconds": seconds,
+            "columns": table.column_names,
+            "types": types(table),
+        }
+        table = table.replace_schema_metadata({META: json.dumps(meta)})
+        buffer = pyarrow.BufferOutputStream()
+        pq.write_table(table, buffer, write_page_checksum=True)
+        with writing(self.folder):
+            replace(self.path(condition), buffer.getvalue().to_pybytes())
+
+    def read_findings(self) -> str | None:
+        """What `write_findings` committed; None where there is nothing that reads as text."""
+        try:
+            return (self.folder / _FINDINGS).read_text(encoding="utf-8")
+        except (OSError, ValueError):
+            return None
+
+    def write_findings(self, text: str) -> None:
+        """Commit what the run noticed about its model."""
+        with writing(self.folder):
+            replace(self.folder / _FINDINGS, text.encode())
+
+    def write_record(self, text: str) -> Path:
+        """Commit the record; returns its path."""
+        path = self.folder / "record.json"
+        with writing(self.folder):
+            replace(path, text.encode())
+        return path

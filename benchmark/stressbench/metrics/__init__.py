@@ -1,0 +1,73 @@
+"""Pure functions from tensors to the numbers in a record: what plugins and suites compute with."""
+
+from stressbench.metrics.basic import (
+    aurc,
+    auroc,
+    brier_score,
+    calibration_bins,
+    calibration_errors,
+    calibration_sums,
+    entropy,
+    expected_calibration_error,
+    log_mean_probability,
+    mutual_information,
+    negative_log_likelihood,
+    overlaps,
+    pearson,
+    predictive_variance,
+    signed_calibration_error,
+)
+from stressbench.metrics.calibration import (
+    BrierDecomposition,
+    adaptive_calibration_error,
+    brier_decomposition,
+    classwise_calibration_error,
+    maximum_calibration_error,
+    smooth_calibration_error,
+)
+from stressbench.metrics.detection import Detection, detection
+from stressbench.metrics.frames import over_time, unchanged
+from stressbench.metrics.selective import (
+    CertainImages,
+    augrc,
+    certain_images,
+    coverage_at_risk,
+    error_fpr95,
+    excess_aurc,
+    risk_at_coverage,
+)
+
+__all__ = [
+    "BrierDecomposition",
+    "CertainImages",
+    "Detection",
+    "adaptive_calibration_error",
+    "augrc",
+    "aurc",
+    "auroc",
+    "brier_decomposition",
+    "brier_score",
+    "calibration_bins",
+    "calibration_errors",
+    "calibration_sums",
+    "certain_images",
+    "classwise_calibration_error",
+    "coverage_at_risk",
+    "detection",
+    "entropy",
+    "error_fpr95",
+    "excess_aurc",
+    "expected_calibration_error",
+    "log_mean_probability",
+    "maximum_calibration_error",
+    "mutual_information",
+    "negative_log_likelihood",
+    "over_time",
+    "overlaps",
+    "pearson",
+    "predictive_variance",
+    "risk_at_coverage",
+    "signed_calibration_error",
+    "smooth_calibration_error",
+    "unchanged",
+]

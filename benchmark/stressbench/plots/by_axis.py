@@ -1,0 +1,162 @@
+"""Row metrics against an axis of their suite: lines, boxes and heat maps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from stressbench.contracts import Axis, Metric
+from stressbench.plots import style
+from stressbench.plots.style import LeftOut
+from stressbench.results import selection
+from stressbench.results.runs import Run
+from stressbench.results.selection import Panel
+
+
+def against(axis: Axis, runs: Sequence[Run]) -> Figure:
+    """A panel for each metric and each panel of the axis; dashed: clean images that have no position on the axis.
+
+    Several conditions at a position are a box: median, quartiles, minimum and maximum; dashed: clean images.
+    """
+    drawn = _panels(axis, runs[0])
+    metrics = selection.metrics(axis, runs[0].suite)
+    if not metrics:
+        raise LeftOut(f"the conditions have no metric to draw against {axis.name}")
+    if axis.lines and len(runs) == 1:
+        return _together(axis, drawn, runs[0], metrics)
+    boxes = any(len(panel.names) > 1 for panel in drawn)
+    together = [(panel, metric) for metric in metrics for panel in drawn]
+    figure, axes = style.panels(len(together), 3, 2.4)
+    for ax, (panel, metric) in zip(axes, together, strict=True):
+        (_boxes if boxes else _lines)(ax, axis, panel.title, runs, metric)
+        ax.set_title(style.label(panel.title))
+        ax.set_xlabel(axis.label)
+        ax.set_ylabel(style.axis(metric))
+        low, high = min(selection.scale(metric)), max(selection.scale(metric))
+        if high > low:
+            ax.set_ylim(style.shown(low, metric), style.shown(high, metric))
+        elif metric.range[0] >= low:
+            ax.set_ylim(bottom=low)
+        ax.yaxis.set_major_locator(MaxNLocator(6))
+    squares: dict[str, Any] = {"marker": "s", "linestyle": "none", "markersize": 6}
+    style.legend(figure, runs, **(squares if boxes else {}))
+    return figure
+
+
+def _together(axis: Axis, drawn: Sequence[Panel], run: Run, metrics: Sequence[Metric]) -> Figure:
+    """A panel for each metric, with a line for each panel of the axis."""
+    figure, axes = style.panels(len(metrics), 3, 2.4)
+    name = " ".join(axis.panels)
+    for ax, metric in zip(axes, metrics, strict=True):
+        places: set[float] = set()
+        for i, panel in enumerate(drawn):
+            points = selection.curve(axis, panel.title, run.record.conditions, metric).points
+            values = [style.shown(value, metric) for value in points.values()]
+            ax.plot(list(points), values, **style.line(i), label=f"{name} {panel.title}")
+            places |= points.keys()
+        ax.set_xticks(sorted(places), [selection.text(axis, at) for at in sorted(places)], rotation=90)
+        ax.set_xlabel(axis.label)
+        ax.set_ylabel(style.axis(metric))
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=min(len(drawn), 5))
+    return figure
+
+
+def _lines(ax: Axes, axis: Axis, title: str, runs: Sequence[Run], metric: Metric) -> None:
+    places: set[float] = set()
+    for i, run in enumerate(runs):
+        curve = selection.curve(axis, title, run.record.conditions, metric)
+        if curve.level is not None:
+            ax.axhline(style.shown(curve.level, metric), color=style.line(i)["color"], linestyle="--", linewidth=0.8)
+        ax.plot(list(curve.points), [style.shown(value, metric) for value in curve.points.values()], **style.line(i))
+        places |= curve.points.keys()
+    if axis.kind == "radians":
+        ax.set_xlim(0, math.pi)
+        ax.set_xticks(list(selection.QUARTERS), list(selection.QUARTERS.values()))
+    else:
+        ax.set_xticks(sorted(places), [selection.text(axis, at) for at in sorted(places)])
+
+
+def _boxes(ax: Axes, axis: Axis, title: str, runs: Sequence[Run], metric: Metric) -> None:
+    width = 0.8 / len(runs)
+    places: list[float] = []
+    for i, run in enumerate(runs):
+        colour = style.line(i)["color"]
+        (panel,) = (panel for panel in _panels(axis, run) if panel.title == title)
+        places = list(panel.rows)
+        values = _cells(panel, metric).T
+        ax.boxplot(
+            [column[~np.isnan(column)] for column in values],
+            positions=np.arange(len(places)) + (i - (len(runs) - 1) / 2) * width,
+            widths=0.8 * width,
+            whis=(0, 100),
+            patch_artist=True,
+            boxprops={"facecolor": colour, "edgecolor": colour, "alpha": 0.45},
+            medianprops={"color": colour, "linewidth": 1.5},
+            whiskerprops={"color": colour},
+            capprops={"color": colour},
+        )
+        ax.axhline(_clean(axis, run, metric), color=colour, linestyle="--", linewidth=0.8)
+    ax.set_xticks(range(len(places)), [selection.text(axis, at) for at in places])
+    ax.grid(False, axis="x")
+
+
+def heat_map(axis: Axis, runs: Sequence[Run]) -> Figure:
+    """The first metric by `over` keys and position, a panel for each run, all on one scale."""
+    metric = selection.metrics(axis, runs[0].suite)[0]
+    drawn = [panel for run in runs if (panel := selection.heat_map(axis, run.record.conditions)) is not None]
+    if not drawn:
+        raise LeftOut(
+            f"a heat map needs several conditions at a position, which differ in their {' and '.join(axis.over)}"
+        )
+    cells = [_cells(panel, metric) for panel in drawn]
+    known = [value for each in cells for value in each.ravel() if not math.isnan(value)]
+    if not known:
+        raise LeftOut(f"no condition has a number for {metric.name}")
+    low, high = min(known), max(known)
+    digits = 1 if metric.unit == "fraction" else 2
+    names = drawn[0].names
+    figure, axes = style.panels(len(runs), 3, 0.18 * len(names) + 0.7)
+    for ax, run, values, name in zip(axes, runs, cells, style.names(runs), strict=True):
+        image = ax.imshow(values, vmin=low, vmax=high, aspect="auto", cmap="cividis")
+        for y, x in np.ndindex(*values.shape):
+            if not math.isnan(values[y, x]):
+                colour = "white" if values[y, x] < (low + high) / 2 else "black"
+                ax.text(x, y, f"{values[y, x]:.{digits}f}", ha="center", va="center", fontsize=6, color=colour)
+        ax.set_xticks(range(values.shape[1]), [selection.text(axis, at) for at in drawn[0].rows])
+        ax.set_yticks(range(len(names)), [style.label(one) for one in names])
+        ax.label_outer()
+        ax.set_xlabel(axis.label)
+        clean = _clean(axis, run, metric)
+        title = style.wrapped(name, 72 // min(len(runs), 3))
+        ax.set_title(title if math.isnan(clean) else f"{title}\nclean {clean:.{digits}f}")
+        ax.grid(False)
+        ax.tick_params(length=0)
+    figure.colorbar(image, ax=axes, label=style.axis(metric))
+    return figure
+
+
+def _panels(axis: Axis, run: Run) -> list[Panel]:
+    found = selection.panels(axis, run.record.conditions)
+    if not found:
+        raise LeftOut(f"no stressed condition has {' and '.join(axis.keys)}")
+    return found
+
+
+def _cells(panel: Panel, metric: Metric) -> np.ndarray:
+    """(values of `over` keys, positions), in the unit of the axis; NaN if unknown."""
+    rows = [[at.get(name) for at in panel.rows.values()] for name in panel.names]
+    return np.array(
+        [[style.shown(None if row is None else row.metrics.get(metric.name), metric) for row in line] for line in rows]
+    )
+
+
+def _clean(axis: Axis, run: Run, metric: Metric) -> float:
+    """The value on clean images, in the unit of the axis; NaN if unknown."""
+    row = selection.clean(axis, run.record.conditions)
+    return style.shown(None if row is None else row.metrics.get(metric.name), metric)

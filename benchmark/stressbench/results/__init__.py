@@ -1,0 +1,1 @@
+"""Finished tables and records: intervals, runs read from their folders, formatted output."""

@@ -1,0 +1,124 @@
+"""Runs read from their folders, for comparison and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stressbench import record as records
+from stressbench import registry
+from stressbench.contracts import Condition, Suite
+from stressbench.errors import UserError
+from stressbench.record import Record
+from stressbench.results import tables
+from stressbench.results.conditions import describe
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Run:
+    """A record with its suite, and the tables beside it."""
+
+    path: Path  # as it was given: a run folder or a record file
+    record: Record
+    suite: Suite
+    own_suite: bool = False
+    """Whether `suite` is the very one that made the tables, and not one of its name without its options."""
+
+    @property
+    def conditions(self) -> list[Condition]:
+        return [row.condition for row in self.record.conditions]
+
+    @property
+    def label(self) -> str:
+        """The model's name, with the number of draws if it is stochastic."""
+        model, draws = self.record.model, self.record.draws
+        return f"{model.spec}, {draws} draw{'s' * (draws > 1)}" if model.stochastic else model.spec
+
+    @property
+    def has_tables(self) -> bool:
+        return (self.path / "run.json").is_file()
+
+    @cached_property
+    def tables(self) -> list[pd.DataFrame]:
+        """Each condition's table at the record's number of draws.
+
+        Raises `UserError` for a record file without tables, and for a missing or damaged table.
+        """
+        if not self.path.is_dir():
+            raise UserError(f"{self.path} is a record without its tables: give the folder of the run")
+        there = tables.finished(self.path)
+        again = "run the same `bench run` again to make it"
+        found = []
+        for row in self.record.conditions:
+            try:
+                read = there.read(row.condition, row.n)
+            except tables.Damaged as damage:
+                raise UserError(f"{damage.what}: {again}") from damage
+            if read is None:
+                raise UserError(f"{there.path(row.condition)} is missing: {again}")
+            found.append(read[0][max(read[0])])
+        return found
+
+
+def load(path: Path) -> Run:
+    """A run folder or a record file; raises `UserError` for anything else and for a suite that is not installed."""
+    record = records.load(path)
+    return Run(path, record, registry.suite(record.suite.name, task=record.dataset.task))
+
+
+def load_alike(paths: Sequence[Path]) -> list[Run]:
+    """Runs that differ in the model alone.
+
+    Raises `UserError` that names the first thing in which another run differs from the first one.
+    """
+    found = [load(path) for path in paths]
+    for other in found[1:]:
+        require_alike(found[0], other)
+    return found
+
+
+def require_alike(first: Run, other: Run) -> None:
+    """Raise `UserError` that names the first thing in which two runs differ beside the model."""
+    facts, theirs = _facts(first), _facts(other)
+    for name, fact in facts.items():
+        if theirs[name] != fact:
+            raise UserError(
+                f"{other.path} does not compare with {first.path}: its {name} is {theirs[name]} and the other's is "
+                f"{fact}; run both models through the same suite on the same images with the same seed"
+            )
+    for one, two in ((first, other), (other, first)):
+        for condition in one.conditions:
+            if condition not in two.conditions:
+                raise UserError(
+                    f"{other.path} does not compare with {first.path}: {describe(condition)} is in {one.path} alone; "
+                    "run both models through the same conditions"
+                )
+    if first.record.suite.baseline != other.record.suite.baseline:
+        raise UserError(
+            f"{other.path} does not compare with {first.path}: they are normalised by different baselines; "
+            "run both with the same one (it takes no new computing)"
+        )
+
+
+def _facts(run: Run) -> Mapping[str, object]:
+    """The settings that determine the stressed images and the metrics, by name."""
+    record, data = run.record, run.record.dataset
+    kept = {k: v for k, v in sorted(record.suite.options.items()) if k not in run.suite.scoring_options}
+    return {
+        "suite": record.suite.name,
+        "suite's version": record.suite.version,
+        "dataset": data.name,
+        "split": data.split,
+        "number of images": data.n,
+        "dataset's fingerprint": data.fingerprint,
+        "list of sources": ", ".join(f"{source.name} {source.fingerprint}" for source in record.sources) or "empty",
+        "stress": data.stress,
+        "seed": record.seed,
+        "list of suite options": ", ".join(f"{k}={v}" for k, v in kept.items()) or "empty",
+    }

@@ -1,0 +1,78 @@
+"""What the signature of a plugin's callable says of its options: their names, their types, and words as those types."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+import types
+import typing
+from collections.abc import Callable
+from typing import Any
+
+from stressbench.errors import UserError
+from stressbench.spec import split
+
+
+def parameters(factory: Callable[..., Any], leading: int) -> dict[str, inspect.Parameter]:
+    """The parameters after the ones that the harness fills by position."""
+    skipped = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    parameters = list(inspect.signature(factory).parameters.values())[leading:]
+    return {p.name: p for p in parameters if p.kind not in skipped}
+
+
+def annotation(factory: Callable[..., Any], parameter: inspect.Parameter) -> Any:
+    """An option's type: its annotation, else the type of its default, else text."""
+    annotation = parameter.annotation
+    if annotation is parameter.empty:
+        return str if parameter.default in (None, parameter.empty) else type(parameter.default)
+    if not isinstance(annotation, str):
+        return annotation
+    # One by one, because a plugin may import the types of its other parameters for type checkers only.
+    origin = inspect.unwrap(factory.func if isinstance(factory, functools.partial) else factory)
+    module = sys.modules[getattr(origin, "__module__", None) or type(origin).__module__]
+    return eval(annotation, vars(module))  # the text is the plugin's own code, imported a moment ago
+
+
+def is_several(hint: Any) -> bool:
+    """Whether a type is of several values: a tuple, or one that may be None."""
+    return any(typing.get_origin(one) is tuple for one in (hint, *typing.get_args(hint)))
+
+
+def type_text(hint: Any) -> str:
+    """A type for people, as one writes values of it on the command line.
+
+    >>> type_text(tuple[float, ...]), type_text(typing.Literal["a", "b"]), type_text(int | None)
+    ('float,float,…', 'a|b', 'int or None')
+    """
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Literal:
+        return "|".join(map(str, inner))
+    if origin is typing.Annotated:
+        return " ".join([type_text(inner[0]), *filter(None, map(_bound, inner[1:]))])
+    if origin is tuple:
+        return ",".join("…" if part is ... else type_text(part) for part in (inner[0], *inner))
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(map(type_text, inner))
+    return "None" if hint is type(None) else hint.__name__ if isinstance(hint, type) else str(hint)
+
+
+def _bound(constraint: object) -> str:
+    signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
+    found = [f"{sign} {getattr(constraint, name)}" for name, sign in signs.items() if hasattr(constraint, name)]
+    return " and ".join(found)
+
+
+def value(owner: object, factory: Callable[..., Any], option: inspect.Parameter, text: str) -> Any:
+    """An option's words as the callable's signature types them; raises `UserError` that names `owner`."""
+    from pydantic import TypeAdapter, ValidationError
+
+    hint = annotation(factory, option)
+    words: object = text
+    if is_several(hint):
+        words = [part for part in split(text, ",+ ") if part]
+    try:
+        return TypeAdapter(hint).validate_python(words)
+    except ValidationError as error:
+        why = error.errors()[0]["msg"]
+        raise UserError(f"option '{option.name}' of {owner} cannot be '{text}': {why}") from error

@@ -1,0 +1,67 @@
+"""Weights for runs: those in the store, and trainings that fill it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from stressbench import registry, weights
+from stressbench._util.terminal import Screen
+from stressbench.contracts import Dataset
+from stressbench.errors import UserError
+from stressbench.execution import models, plan
+from stressbench.execution.models import Provide
+from stressbench.execution.request import RunRequest
+from stressbench.recipe import Options
+from stressbench.training.job import Trainer
+
+
+def provider(
+    request: RunRequest, dataset: Dataset, device: torch.device, screen: Screen, options: Options | None = None
+) -> Provide:
+    """What gives models their weights for a dataset: the store, and training for those that it lacks.
+
+    They are trained where there are `options` to train them by; without, on embedded sets alone.
+    """
+
+    def split(name: str) -> Dataset:
+        return plan.read(request, name)
+
+    trainer = Trainer(split, options or Options(), device, screen)
+
+    def provide(spec: str, seed: int, build: Callable[[], nn.Module]) -> Path:
+        stored = weights.stored(dataset.name, registry.resolve(spec).canonical, seed)
+        if options is None:
+            if stored.exists():
+                return stored
+            named = models.named(spec, seed)
+            if not isinstance(request.dataset, str):
+                raise UserError(
+                    f"{named} has no weights for {dataset.name}: give files with weights=, or the trained network"
+                )
+            if not dataset.embedded:
+                command = _train_command(request, spec, seed)
+                raise UserError(
+                    f"{named} has no weights for {dataset.name}: train it with `{command}`, or give a file with "
+                    "--weights"
+                )
+            screen.note(f"{named} has no weights for {dataset.name} yet: training it, this once")
+        return trainer(spec, seed, build)
+
+    return provide
+
+
+def _train_command(request: RunRequest, spec: str, seed: int) -> str:
+    options = {
+        "model": spec,
+        "dataset": request.dataset,
+        "data-dir": request.data_dir,
+        "dataset-name": request.dataset_name,
+        "seed": seed or None,
+    }
+    given = [part for name, value in options.items() if value is not None for part in (f"--{name}", str(value))]
+    return shlex.join(["bench", "train", *given])

@@ -1,0 +1,70 @@
+"""AutoAttack by its authors' code, under the suite."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+pytest.importorskip("pyautoattack")
+
+from attack_cases import Linear, batch
+from stressbench.contracts import Classification
+from stressbench.datasets.digits import digits
+from stressbench.errors import UserError
+from stressbench.sampling import Unjudged
+from stressbench_suites.adversarial.suite import AdversarialSuite
+
+EPS = 0.06
+
+
+@pytest.mark.parametrize(
+    ("classes", "attack"), [(2, "apgd-ce"), (2, "apgd-ce+square"), (3, "apgd-ce+apgd-dlr"), (5, "apgd-ce+apgd-t")]
+)
+def test_of_a_linear_model_it_fools_the_images_within_reach(classes: int, attack: str) -> None:
+    model = Linear(classes, 0.05)
+    suite = AdversarialSuite(attack=(f"pyautoattack,attacks={attack}",), eps=(str(EPS),), audit=False)
+    b = batch(12, model)
+    stressed = suite.stress(suite.conditions()[1], b, Unjudged(model))
+    with torch.no_grad():
+        weight, logits = model.layer.weight, model(b.images)
+        own = weight[b.targets]
+        # The most that a class can gain on the label's, where no pixel is nearer than ε to 0 or 1: ε‖w_c − w_y‖₁.
+        gain = EPS * (weight[None] - own[:, None]).abs().sum(dim=2)
+        margin = logits.gather(1, b.targets[:, None]) - logits
+        others = torch.arange(classes) != b.targets[:, None]
+        free = (b.images > EPS).all(dim=(1, 2, 3)) & (b.images < 1 - EPS).all(dim=(1, 2, 3))
+    reachable = ((margin < 0.98 * gain) & others).any(dim=1) & free
+    beyond = ((margin > gain) | ~others).all(dim=1)
+    fooled = stressed.columns["fooled"].bool()
+    assert bool(fooled[reachable].all())
+    assert not bool(fooled[beyond].any())
+    assert float((stressed.images - b.images).abs().max()) <= EPS + 1e-6
+    assert bool(beyond.any()) or bool(fooled.any())
+
+
+@pytest.mark.parametrize(
+    ("attack", "message"),
+    [
+        ("pyautoattack,version=quick", "invalid version=quick: expected standard, plus, rand"),
+        ("pyautoattack,attacks=apgd", "AutoAttack has no attack 'apgd'"),
+        ("pyautoattack,steps=5", "it has one option, version or attacks"),
+    ],
+)
+def test_what_it_does_not_have_is_refused(attack: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        AdversarialSuite(attack=(attack,))
+
+
+@pytest.mark.parametrize(
+    ("attack", "fewest"),
+    [("pyautoattack", 4), ("pyautoattack,version=rand", 3), ("pyautoattack,attacks=apgd-ce+fab+square", 2)],
+)
+def test_a_loss_that_needs_more_classes_says_so_before_anything_runs(attack: str, fewest: int) -> None:
+    suite = AdversarialSuite(attack=(attack,), audit=False)
+    few = replace(digits("test"), task=Classification(fewest - 1))
+    why = suite.unsupported(few)
+    assert why is not None
+    assert f"needs {fewest} classes or more" in why
+    assert suite.unsupported(replace(few, task=Classification(fewest))) is None
