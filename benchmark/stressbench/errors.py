@@ -13,7 +13,7 @@ def one_line(text: str) -> str:
     """A text of anybody's for a terminal: in one line, without the control characters that could change what it shows.
 
     >>> one_line("no layer\\n \\x1b[31m'conv9'\\x07")
-    "no layer '[31m'conv9'"
+    "no layer [31m'conv9'"
     """
     # Bytes of a path that are no text are surrogates in it, which no encoding can write.
     clear = ("�" if "\ud800" <= sign <= "\udfff" else sign if sign.isprintable() else " " for sign in text)

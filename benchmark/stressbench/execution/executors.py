@@ -28,7 +28,11 @@ class Executor(Protocol):
         ...
 
     def next(self) -> tuple[Run, Measured | UserError]:
-        """The next finished cell of a run, or the error that ends the run, whose other cells are dropped."""
+        """The next finished cell of a run, or the error that ends the run."""
+        ...
+
+    def drop(self, run: Run) -> None:
+        """Forget the cells of a run that has ended early."""
         ...
 
 
@@ -54,8 +58,11 @@ class Local:
                 self._worker = CellWorker(run.inputs, run.images, run.advance)
             return run, self._worker(cell, run.first_batch.keep if run.first_batch.findings is None else None)
         except UserError as error:
-            self._cells.clear()
             return run, error
+
+    def drop(self, run: Run) -> None:
+        if run is self._run:
+            self._cells.clear()
 
 
 def alone(run: Run, screen: Screen) -> Record:

@@ -18,7 +18,6 @@ from stressbench.contracts import Dataset, traits
 from stressbench.datasets.cache import ImageCache
 from stressbench.errors import Interrupted, UserError
 from stressbench.execution import models, plan
-from stressbench.execution.cells import Measured
 from stressbench.execution.device import pick_device, prepared
 from stressbench.execution.executors import Executor, Local
 from stressbench.execution.models import Provide
@@ -99,7 +98,7 @@ def _outcomes(
             elif head is not None:
                 with head.progress(screen):
                     while not head.complete and not (more and executor.hungry):
-                        _accept(*executor.next())
+                        _accept(executor)
     except KeyboardInterrupt as error:
         kept = f"what was finished is in {folder}, and " if folder else ""
         raise Interrupted(f"interrupted: {kept}the same command goes on from there") from error
@@ -121,14 +120,16 @@ def _started(run: Run | Failure, executor: Executor, fresh: bool, screen: Screen
     return run
 
 
-def _accept(run: Run, measured: Measured | UserError) -> None:
-    """Commit a cell; the first error of a run ends it."""
+def _accept(executor: Executor) -> None:
+    """Commit the next cell; the first error of a run ends it."""
+    run, measured = executor.next()
     try:
         if isinstance(measured, UserError):
             raise measured
         run.accept(measured)
     except UserError as error:
         run.error = run.error or error
+        executor.drop(run)
 
 
 def _finished(run: Run | Failure) -> Finished | Failure:

@@ -22,8 +22,8 @@ _CELLS = 4096  # of the smooth calibration error's grid
 def maximum_calibration_error(confidence: Tensor, correct: Tensor, bins: int = 10) -> float:
     """MCE, max_b |acc_b − conf_b| over the bins of `calibration_bins` that have images, in [0, 1].
 
-    >>> round(maximum_calibration_error(torch.tensor([0.9, 0.8, 0.6, 0.6]), torch.tensor([1, 0, 1, 1])), 3)
-    0.8
+    >>> round(maximum_calibration_error(torch.tensor([0.95, 0.85, 0.65, 0.65]), torch.tensor([1, 0, 1, 1])), 3)
+    0.85
     """
     if not len(confidence):
         return math.nan

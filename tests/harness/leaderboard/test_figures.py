@@ -193,7 +193,7 @@ def test_accuracy_against_the_budget_of_an_attack() -> None:
     rows.append(({"attack": "square", "norm": "linf"}, {"accuracy": 0.1, "images": 1000.0}))
     figure = drawn(ours("adversarial", rows))["By budget"]
     fgsm, pgd = figure.charts
-    assert pgd.title == "accuracy against budget: pgd, linf (higher is better)"
+    assert pgd.title == "accuracy against ε: pgd, linf (higher is better)"
     assert numbers(fgsm) == [{"0": "80.0 %", "2/255": "40.0 %", "8/255": "40.0 %"}]
     assert numbers(pgd) == [{"0": "80.0 %", "2/255": "60.0 %", "8/255": "0.0 %"}]
     assert pgd.lines[0].points == [(LEFT, 52.8), (138, 93.6), (RIGHT, BOTTOM)]
