@@ -25,7 +25,7 @@ def weights() -> None:
 def list_(root: Path) -> None:
     """Show which weights there are, how they were trained, and where their files are."""
     from stressbench._util.tabular import markdown
-    from stressbench.leaderboard import pretrained
+    from stressbench.execution import pretrained
 
     def row(entry: pretrained.Entry) -> dict[str, str]:
         training = entry.training
@@ -53,7 +53,7 @@ def list_(root: Path) -> None:
 def pull(model: str | None, dataset: str | None, replace: bool, root: Path) -> None:
     """Put the listed weights of MODEL, or all, where `bench run` finds them."""
     from stressbench._util.terminal import Screen
-    from stressbench.leaderboard import pretrained
+    from stressbench.execution import pretrained
     from stressbench.spec import parse
 
     wanted = None if model is None else str(parse(model))
@@ -68,7 +68,7 @@ def pull(model: str | None, dataset: str | None, replace: bool, root: Path) -> N
 @_ROOT
 def add(files: tuple[Path, ...], url: str | None, copy: bool, root: Path) -> None:
     """List files that `bench train` wrote."""
-    from stressbench.leaderboard import pretrained
+    from stressbench.execution import pretrained
 
     if url is not None and len(files) > 1:
         raise click.UsageError("--url is the address of one file: add the files one by one.")

@@ -29,6 +29,12 @@ def result(record: Record) -> str:
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
 
+def training(record: Record) -> int | None:
+    """Which of the model's trainings it is: k for seed k, or seeds kM … kM + M − 1 of M members; None if unknown."""
+    seeds = [part.seed for part in record.model.training]
+    return min(seeds) // (1 + max(seeds) - min(seeds)) if seeds else None
+
+
 def paths(record: Record) -> tuple[Path, Path]:
     """The file of a record, and the one to use if that holds another result of the same model.
 

@@ -17,14 +17,14 @@ from stressbench._util.terminal import Screen
 from stressbench.contracts import Metric
 from stressbench.datasets.cache import ImageCache
 from stressbench.errors import UserError
-from stressbench.execution import models, plan
+from stressbench.execution import models, plan, pretrained
 from stressbench.execution.executors import alone
 from stressbench.execution.plan import Plan
 from stressbench.execution.request import RunRequest
 from stressbench.execution.runner import Run
 from stressbench.leaderboard import check, notes
 from stressbench.leaderboard.notes import Note
-from stressbench.leaderboard.paths import RECORDS, result
+from stressbench.leaderboard.paths import RECORDS, result, training
 from stressbench.leaderboard.records import readable, require_faultless
 from stressbench.record import Precision, Record
 from stressbench.results.conditions import describe
@@ -73,7 +73,7 @@ def replay(path: Path, root: Path, count: int, seed: int, means: Means, screen: 
     first, *rest = planned.conditions
     chosen = random.Random(seed).sample(rest, min(count, len(rest)))
     planned = replace(planned, conditions=[first, *(condition for condition in rest if condition in chosen)])
-    again = _run(record, planned, screen)
+    again = _run(record, planned, root, screen)
     lines, differing, differences = _compare(planned, record, again)
     whole = path.resolve()
     if differing or not whole.is_relative_to(root.resolve() / RECORDS):
@@ -121,7 +121,7 @@ def _plan(record: Record, means: Means) -> Plan:
     return asked.plans[0]
 
 
-def _run(record: Record, planned: Plan, screen: Screen) -> Record:
+def _run(record: Record, planned: Plan, root: Path, screen: Screen) -> Record:
     images = ImageCache(planned.dataset, planned.n, planned.device)
     if images.fingerprint != record.dataset.fingerprint:
         raise UserError(
@@ -130,12 +130,16 @@ def _run(record: Record, planned: Plan, screen: Screen) -> Record:
         )
 
     def stored(spec: str, seed: int, build: Callable[[], nn.Module]) -> Path:
-        path = weights.stored(planned.dataset.name, registry.resolve(spec).canonical, seed)
-        if not path.exists():
+        canonical = registry.resolve(spec).canonical
+        path = weights.stored(planned.dataset.name, canonical, seed)
+        if path.exists():
+            return path
+        listed = pretrained.beside(planned.dataset.name, canonical, seed, root)
+        if listed is None:
             raise UserError(f"{models.named(spec, seed)} has no weights here: give the record's with --weights")
-        return path
+        return listed
 
-    ready = models.ready(planned.model, planned.dataset, planned.weights, stored)
+    ready = models.ready(planned.model, planned.dataset, planned.weights, stored, training(record) or 0)
     if ready.entry.distribution != record.model.distribution:
         raise UserError(f"{ready.entry} is not the record's, which is of {record.model.distribution}: install that")
     if ready.checksum != record.model.weights_checksum:

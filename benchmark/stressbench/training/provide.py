@@ -13,7 +13,7 @@ from stressbench import registry, weights
 from stressbench._util.terminal import Screen
 from stressbench.contracts import Dataset
 from stressbench.errors import UserError
-from stressbench.execution import models, plan
+from stressbench.execution import models, plan, pretrained
 from stressbench.execution.models import Provide
 from stressbench.execution.request import RunRequest
 from stressbench.recipe import Options
@@ -25,7 +25,8 @@ def provider(
 ) -> Provide:
     """What gives models their weights for a dataset: the store, and training for those that it lacks.
 
-    They are trained where there are `options` to train them by; without, on embedded sets alone.
+    They are trained where there are `options` to train them by. Without, those that come with the leaderboard are used,
+    and only models on embedded sets are trained.
     """
 
     def split(name: str) -> Dataset:
@@ -34,11 +35,15 @@ def provider(
     trainer = Trainer(split, options or Options(), device, screen)
 
     def provide(spec: str, seed: int, build: Callable[[], nn.Module]) -> Path:
-        stored = weights.stored(dataset.name, registry.resolve(spec).canonical, seed)
+        canonical = registry.resolve(spec).canonical
+        stored = weights.stored(dataset.name, canonical, seed)
         if options is None:
             if stored.exists():
                 return stored
             named = models.named(spec, seed)
+            if (listed := pretrained.beside(dataset.name, canonical, seed)) is not None:
+                screen.note(f"{named} has the weights that come with the leaderboard: {listed}")
+                return listed
             if not isinstance(request.dataset, str):
                 raise UserError(
                     f"{named} has no weights for {dataset.name}: give files with weights=, or the trained network"

@@ -15,7 +15,7 @@ from conftest import ROOT
 from stressbench import registry, weights
 from stressbench.cli import main
 from stressbench.datasets.digits import digits
-from stressbench.leaderboard import pretrained
+from stressbench.execution import pretrained
 
 
 @pytest.fixture(autouse=True)
@@ -27,15 +27,23 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def file(tmp_path: Path) -> Path:
     """Weights as `bench train` leaves them."""
     path = tmp_path / "trained.safetensors"
-    told = {"dataset": "digits", "model": "untrained", "seed": "0", "recipe": "short", "epochs": "16"}
-    told |= {"accuracy": "0.875", "measured_on": "test"}
-    weights.save(registry.model("untrained", digits("test")), path, told)
+    weights.save(registry.model("untrained", digits("test")), path, told("untrained", 0))
     return path
 
 
+def told(model: str, seed: int) -> dict[str, str]:
+    """The metadata of a file of weights that the index needs."""
+    of = {"dataset": "digits", "model": model, "seed": str(seed), "recipe": "short", "epochs": "16"}
+    return of | {"accuracy": "0.875", "measured_on": "test"}
+
+
 def bench(*arguments: object) -> int:
+    return stressbench("weights", *arguments)
+
+
+def stressbench(*arguments: object) -> int:
     with pytest.raises(SystemExit) as exit_:
-        main(["weights", *map(str, arguments)])
+        main([*map(str, arguments)])
     assert isinstance(exit_.value.code, int)
     return exit_.value.code
 
@@ -52,8 +60,8 @@ def test_added_weights_are_listed_and_pulled_into_the_store(
     assert bench("list", "--root", root) == 0
     shown = capsys.readouterr().out
     assert shown.count("untrained") == 1
-    for told in ("digits", "short, 16 epochs", "87.50% (test)", digest[:12], "in the repository"):
-        assert told in shown
+    for text in ("digits", "short, 16 epochs", "87.50% (test)", digest[:12], "in the repository"):
+        assert text in shown
     stored = weights.stored("digits", "untrained", 0)
     for _ in range(2):
         assert bench("pull", "untrained", "--root", root) == 0
@@ -104,8 +112,8 @@ def test_a_file_that_is_not_the_listed_one_is_refused(
     else:
         beside.unlink()
     assert bench("pull", "--root", root) == 2
-    told = "is not the file that was listed" if damage == "changed" else "is missing and published nowhere else"
-    assert told in capsys.readouterr().err
+    error = "is not the file that was listed" if damage == "changed" else "is missing and published nowhere else"
+    assert error in capsys.readouterr().err
     assert not weights.stored("digits", "untrained", 0).exists()
 
 
@@ -127,6 +135,35 @@ def test_what_cannot_be_listed_or_found_is_said_in_a_line(
     (root / "weights" / "index.json").write_text("{}")
     assert bench("list", "--root", root) == 2
     assert "is not an index of weights" in capsys.readouterr().err
+
+
+def test_a_run_and_a_replay_need_no_training_where_weights_come_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    trained = ["--model", "untrained", "--dataset", "digits"]
+    assert stressbench("train", *trained, "--epochs", 1, "--seed", 1) == 0
+    made = weights.stored("digits", "untrained", 1)
+    few = ["--limit", 12, "--out", "runs"]
+    assert stressbench("run", *trained, *few, "--weights", made) == 0
+    (run,) = Path("runs").glob("*/record.json")
+    assert stressbench("leaderboard", "add", run) == 0
+    (record,) = Path("leaderboard").rglob("untrained.json")
+    made = made.rename(tmp_path / "seed1.safetensors")
+    assert stressbench("leaderboard", "replay", record, "--conditions", 1) == 2
+    assert "untrained (seed 1) has no weights here" in capsys.readouterr().err
+    pretrained.add(made, Path("leaderboard"))
+    assert stressbench("leaderboard", "replay", record, "--conditions", 1) == 0
+
+    weights.save(registry.model("untrained", digits("test")), tmp_path / "seed0.safetensors", told("untrained", 0))
+    listed = pretrained.add(tmp_path / "seed0.safetensors", Path("leaderboard"))
+    capsys.readouterr()
+    assert stressbench("run", *trained, "--limit", 12, "--out", "others") == 0
+    assert f"the weights that come with the leaderboard: leaderboard/weights/{listed.path}" in capsys.readouterr().err
+    assert not weights.stored("digits", "untrained", 0).exists()
+    Path("leaderboard/weights", listed.path).write_bytes(b"other")
+    assert stressbench("run", *trained, "--limit", 12, "--out", "others") == 2
+    assert "is not the file that was listed" in capsys.readouterr().err
 
 
 def test_the_index_of_this_repository_fits_its_files() -> None:

@@ -19,6 +19,7 @@ from stressbench.datasets.download import download
 from stressbench.errors import UserError
 from stressbench.spec import slug
 
+ROOT = Path("leaderboard")  # where a checkout has it
 FOLDER = "weights"
 _INDEX = "index.json"
 _REQUIRED = ("dataset", "model", "seed", "recipe", "epochs", "accuracy", "measured_on")  # in a file's metadata
@@ -106,17 +107,15 @@ def pull(entry: Entry, root: Path, screen: Screen, replace: bool = False) -> Pat
             return target
         if not replace:
             raise UserError(f"{target} holds other weights of {entry.model}: --replace puts the listed ones there")
-    beside = root / FOLDER / entry.path
+    source = root / FOLDER / entry.path
     with files.writing(target.parent):
         target.parent.mkdir(parents=True, exist_ok=True)
     fetched = target.with_suffix(".fetched")
-    if beside.exists():
-        source = beside
-    elif entry.url is not None:
+    if not source.exists() and entry.url is not None:
         download(entry.url, fetched, screen)
         source = fetched
-    else:
-        raise UserError(f"{beside} is missing and published nowhere else: get it again with the repository")
+    elif not source.exists():
+        raise UserError(f"{source} is missing and published nowhere else: get it again with the repository")
     content = source.read_bytes()
     fetched.unlink(missing_ok=True)
     if hashlib.sha256(content).hexdigest() != entry.sha256:
@@ -125,6 +124,21 @@ def pull(entry: Entry, root: Path, screen: Screen, replace: bool = False) -> Pat
     with files.writing(target.parent):
         files.replace(target, content)
     return target
+
+
+def beside(dataset: str, model: str, seed: int, root: Path = ROOT) -> Path | None:
+    """The file beside the index with the weights of a model's training; None if there is none.
+
+    Raises `UserError` for a damaged index, and for a file that is not the listed one.
+    """
+    wanted = Path(slug(dataset), slug(model), f"seed{seed}.safetensors")
+    entry = next((entry for entry in read(root) if entry.path == wanted), None)
+    path = root / FOLDER / wanted
+    if entry is None or not path.exists():
+        return None
+    if _sha256(path) != entry.sha256:
+        raise UserError(f"{path} is not the file that was listed (SHA-256 {entry.sha256[:12]}…): get it again")
+    return path
 
 
 def chosen(entries: Sequence[Entry], model: str | None, dataset: str | None) -> list[Entry]:
