@@ -21,7 +21,7 @@ COLUMNS = {"index": np.arange(4), "nll": np.array([0.5, 1, 2, 3], dtype=np.float
 
 
 def store(out: Path, **identity: object) -> Store:
-    made = Store(out, "data-suite-model", {"seed": 0, **identity})
+    made = Store.of(out, "data-suite-model", {"seed": 0, **identity})
     with made.open(fresh=False):
         pass
     return made
@@ -140,7 +140,7 @@ def test_fresh_forgets_the_tables(tmp_path: Path) -> None:
 def test_two_at_once_are_refused(tmp_path: Path) -> None:
     made = store(tmp_path)
     with made.open(fresh=False), pytest.raises(UserError, match="another process is at work"):
-        Store(tmp_path, "data-suite-model", {"seed": 0}).open(fresh=False)
+        Store.of(tmp_path, "data-suite-model", {"seed": 0}).open(fresh=False)
 
 
 def test_leftovers_of_a_killed_writer_are_cleared(tmp_path: Path) -> None:
@@ -181,4 +181,4 @@ def test_a_full_disk_is_said_in_a_line(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_folder_that_cannot_be_written_is_said_in_a_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"cannot write to .*file.*--out"):
-        Store(tmp_path / "file", "title", {}).open(fresh=False)
+        Store.of(tmp_path / "file", "title", {}).open(fresh=False)

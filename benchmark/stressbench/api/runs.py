@@ -114,6 +114,7 @@ def run(
         raise KeyboardInterrupt from error
     if isinstance(outcome, Failure):
         raise outcome.error
+    assert isinstance(outcome, session.Finished), "without a shard"
     outcome.record._folder = outcome.folder
     outcome.record._suite = None if isinstance(suite, str) else outcome.plan.suite
     return outcome.record

@@ -14,6 +14,7 @@ from stressbench.cli.compare import compare
 from stressbench.cli.data import data
 from stressbench.cli.leaderboard import leaderboard
 from stressbench.cli.listing import list_
+from stressbench.cli.merge import merge
 from stressbench.cli.plot import plot
 from stressbench.cli.plugin import plugin
 from stressbench.cli.run import run
@@ -39,7 +40,7 @@ def cli(debug: bool) -> None:  # read from the arguments before they are parsed
     """
 
 
-for _command in (run, list_, show, compare, plot, data, train, acquire, weights, sweep, plugin, leaderboard):
+for _command in (run, merge, list_, show, compare, plot, data, train, acquire, weights, sweep, plugin, leaderboard):
     cli.add_command(_command)
 
 

@@ -41,6 +41,28 @@ seed = click.option(
     show_default=True,
     help="Decides generated stress and a stochastic model's draws.",
 )
+
+
+def _shard(_context: click.Context, _option: click.Parameter, value: str | None) -> Any:
+    """A part of N, as 2/8."""
+    from stressbench.execution.request import Shard
+
+    if value is None:
+        return None
+    index, slash, count = value.partition("/")
+    if not (slash and all(word.isascii() and word.isdigit() and len(word) < 9 for word in (index, count))):
+        raise click.BadParameter(f"'{value}' is not a part: write, for example, 2/8 for the second of eight")
+    if not 1 <= int(index) <= int(count):
+        raise click.BadParameter(f"'{value}' is not a part: the parts are 1/{count} … {count}/{count}")
+    return Shard(int(index), int(count))
+
+
+shard = click.option(
+    "--shard",
+    callback=_shard,
+    metavar="I/N",
+    help="Only part I of N of the conditions, as a job array has it; see `bench merge`.",
+)
 out = click.option("--out", type=PATH, default=Path("runs"), show_default=True, help="The folder of run folders.")
 root = click.option(
     "--root", type=PATH, default=Path("leaderboard"), show_default=True, help="The leaderboard's folder."

@@ -64,6 +64,7 @@ def _sizes(_context: click.Context, _option: click.Parameter, value: str | None)
 @options.seed
 @click.option("--precision", type=click.Choice(["float32", "bfloat16"]), default="float32", show_default=True)
 @options.device
+@options.shard
 @options.out
 @click.option("--fresh", is_flag=True, help="Run again what is already in the run folder.")
 @click.option(
@@ -79,18 +80,24 @@ def run(
     from stressbench._util.terminal import Screen, printing, stdout_for_records
     from stressbench.execution.plan import Failure
     from stressbench.execution.request import RunRequest
+    from stressbench.execution.session import Part
     from stressbench.execution.session import run as run_all
     from stressbench.results import show
     from stressbench.training.provide import provider
 
     request = RunRequest(suites, models, **rest)  # type: ignore[arg-type]
+    screen = Screen()
     finished: list[tuple[str, str]] = []
     failures: list[Failure] = []
     # What a plugin prints is not for the reader of the records.
     with stdout_for_records() if as_json else nullcontext(sys.stdout) as stdout:
-        for outcome in run_all(request, out, fresh, Screen(), provider):
+        for outcome in run_all(request, out, fresh, screen, provider):
             if isinstance(outcome, Failure):
                 failures.append(outcome)
+                continue
+            if isinstance(outcome, Part):
+                finished.append((str(outcome.plan.model), outcome.plan.suite.name))
+                screen.note(str(outcome))
                 continue
             finished.append((str(outcome.plan.model), outcome.record.suite.name))
             with printing():

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from stressbench.cli import options
+
 if TYPE_CHECKING:
     from stressbench.execution.plan import Failure
+    from stressbench.execution.request import Shard
     from stressbench.execution.session import Finished
 
 
@@ -21,18 +24,19 @@ if TYPE_CHECKING:
     show_default=True,
     help="The folder of run folders, and of the tables.",
 )
+@options.shard
 @click.option("--fresh", is_flag=True, help="Run again what is already in the run folders; weights stay as they are.")
-def sweep(file: Path, out: Path, fresh: bool) -> None:
+def sweep(file: Path, out: Path, shard: Shard | None, fresh: bool) -> None:
     """Train what lacks weights, run each model through each suite, and write the tables.
 
     FILE is TOML: models, suites, seeds (a training of each model for each), dataset and the other options of
     `bench run`, and in a table [train] those of `bench train`. Tables [parts.NAME] are sweeps that share these keys
     and set others. The same command resumes where it stopped.
     """
+    from dataclasses import replace
     from functools import partial
 
     from stressbench._util.terminal import Screen, printing
-    from stressbench.cli import options
     from stressbench.cli.run import close
     from stressbench.execution import models, session
     from stressbench.execution.plan import Failure
@@ -44,9 +48,14 @@ def sweep(file: Path, out: Path, fresh: bool) -> None:
     wanted = sweeps.read(file, options.DATASET)
     for name, part in wanted.items():
         finished: list[Finished] = []
-        for outcome in session.run(part.request, out, fresh, Screen(), partial(provider, options=part.options)):
+        request, screen = replace(part.request, shard=shard), Screen()
+        for outcome in session.run(request, out, fresh, screen, partial(provider, options=part.options)):
             if isinstance(outcome, Failure):
                 failures.append(outcome)
+                continue
+            if isinstance(outcome, session.Part):
+                runs.append((models.named(str(outcome.plan.model), outcome.training), outcome.plan.suite.name))
+                screen.note(str(outcome))
                 continue
             finished.append(outcome)
             # After each, so that a long sweep can be looked at.

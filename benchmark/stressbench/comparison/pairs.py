@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from stressbench import registry
 from stressbench.comparison.statistics import holm, p_value
 from stressbench.contracts import Metric, Suite
 from stressbench.errors import UserError, describe
@@ -131,7 +130,7 @@ def _scores(run: Run) -> _Scores:
     """What the suite that made the tables makes of them; the record has to have the same metrics."""
     if _is_alone(run) and any(sizes.get(str(run.record.draws)) for sizes in run.record.jackknife.values()):
         return _recorded(run)
-    suite = _suite(run)
+    suite = run.configured_suite
 
     draws = run.record.draws
     scoring = (suite, run.conditions, {draws: run.tables}, run.record.suite.baseline)
@@ -177,23 +176,6 @@ def _recorded(run: Run) -> _Scores:
     count = max(len(column) for column in kept if column)
     without = [column or [math.nan] * count for column in kept]
     return _Scores(record.rows, np.array(values, dtype=np.float64), np.array(without, dtype=np.float64).T)
-
-
-def _suite(run: Run) -> Suite:
-    """The suite with the options that the tables depend on."""
-    if run.own_suite:
-        return run.suite
-    info = run.record.suite
-    if info.version != run.suite.version:
-        raise UserError(
-            f"{run.path} is of version {info.version} of the {info.name} suite and version {run.suite.version} is "
-            "installed: run it again"
-        )
-    return registry.suite(
-        info.name,
-        {k: v for k, v in info.options.items() if k not in run.suite.scoring_options},
-        run.record.dataset.task,
-    )
 
 
 def _identical(one: Run, two: Run) -> bool:

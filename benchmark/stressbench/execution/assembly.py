@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
+from pydantic import BaseModel, ConfigDict
+
 from stressbench import record
 from stressbench.contracts import Metrics
 from stressbench.execution.device import device_name
@@ -27,18 +29,24 @@ def suite_info(inputs: Inputs) -> record.SuiteInfo:
     )
 
 
-def assemble(
-    inputs: Inputs,
-    suite: record.SuiteInfo,
-    scores: Mapping[int, Scores],
-    findings: Sequence[record.Finding],
-    seconds: float,
-) -> record.Record:
-    """The record of a run that took so many seconds, from its scores by number of draws; it has no intervals yet."""
+class Outline(BaseModel):
+    """What a record says beside its scores, and what is needed to add them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    record: record.Record
+    """Without metrics, and with the findings of the run alone."""
+    curve: list[int]
+    """The numbers of draws of the curves; empty for none."""
+    images: int
+    """Clean and stressed ones of all conditions."""
+
+
+def outline(inputs: Inputs, suite: record.SuiteInfo) -> Outline:
+    """What a run's record says without its scores."""
     plan, ready = inputs.plan, inputs.ready
     plugins = ready.model.plugins
-    whole, curve = scores[inputs.draws], inputs.curve
-    return record.Record(
+    empty = record.Record(
         schema_version=record.SCHEMA_VERSION,
         created=datetime.now(UTC).replace(microsecond=0),
         suite=suite,
@@ -66,25 +74,43 @@ def assemble(
         environment=environment(
             device_name(plan.device), {plan.suite_entry.distribution, *(plugin.distribution for plugin in plugins)}
         ),
-        timing=record.Timing(
-            seconds=round(seconds, 3),
-            images_per_second=round(sum(map(plan.images, plan.conditions)) / seconds, 1),
-        ),
-        metrics=whole.metrics,
-        curves=_curves({size: scores[size].metrics for size in curve}),
+        timing=record.Timing(seconds=0, images_per_second=0),
+        metrics={},
+        curves={},
         intervals={},
         jackknife={},
-        findings=list(findings),
+        findings=[],
         conditions=[
-            record.Row(
-                condition=dict(condition),
-                n=plan.rows(condition),
-                metrics=whole.rows[i],
-                curves=_curves({size: scores[size].rows[i] for size in curve}),
-            )
-            for i, condition in enumerate(plan.conditions)
+            record.Row(condition=dict(condition), n=plan.rows(condition), metrics={}) for condition in plan.conditions
         ],
     )
+    return Outline(record=empty, curve=list(inputs.curve), images=sum(map(plan.images, plan.conditions)))
+
+
+def assemble(
+    outline: Outline, scores: Mapping[int, Scores], findings: Sequence[record.Finding], seconds: float
+) -> record.Record:
+    """The record of a run that took so many seconds, from its scores by number of draws; it has no intervals yet."""
+    empty, curve = outline.record, outline.curve
+    whole = scores[empty.draws]
+    timing = record.Timing(seconds=round(seconds, 3), images_per_second=round(outline.images / seconds, 1))
+    rows = [
+        record.Row(
+            condition=row.condition,
+            n=row.n,
+            metrics=whole.rows[i],
+            curves=_curves({size: scores[size].rows[i] for size in curve}),
+        )
+        for i, row in enumerate(empty.conditions)
+    ]
+    scored = {
+        "timing": timing,
+        "metrics": whole.metrics,
+        "curves": _curves({size: scores[size].metrics for size in curve}),
+        "findings": list(findings),
+        "conditions": rows,
+    }
+    return record.Record(**{**dict(empty), **scored})
 
 
 def _curves(metrics: Mapping[int, Metrics]) -> record.Curves:

@@ -77,4 +77,6 @@ def alone(run: Run, screen: Screen) -> Record:
                 if isinstance(measured, UserError):
                     raise measured
                 run.accept(measured)
-        return run.finish()
+        record = run.finish()
+    assert record is not None, "without a shard"
+    return record

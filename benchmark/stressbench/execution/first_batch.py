@@ -68,27 +68,38 @@ def first_images(images: ImageCache) -> Tensor:
     return images.batch(0, min(IMAGES, len(images)))[0]
 
 
+def kept_findings(store: Store) -> list[Finding] | None:
+    """The findings in a run's folder; None where there are none that can be read."""
+    text = store.read_findings()
+    with suppress(ValidationError):  # nobody but the run writes the file, so a damaged one is made again
+        return None if text is None else _FINDINGS.validate_json(text)
+    return None
+
+
+def write_findings(store: Store, findings: Sequence[Finding]) -> None:
+    """Commit findings to a run's folder."""
+    store.write_findings(_FINDINGS.dump_json(list(findings), indent=2).decode() + "\n")
+
+
+def beside(of_the_suite: Sequence[Finding], of_the_run: Sequence[Finding]) -> list[Finding]:
+    """The suite's findings, then the run's, without those that the suite has noticed too."""
+    noticed = {finding.check for finding in of_the_suite}
+    return [*of_the_suite, *(finding for finding in of_the_run if finding.check not in noticed)]
+
+
 class FirstBatch:
     """The findings about a run's model: made once, on the first images, and kept in the run's folder."""
 
     def __init__(self, store: Store, screen: Screen) -> None:
         self._store, self._screen = store, screen
-        self.findings: list[Finding] | None = None
-        with suppress(ValidationError):  # nobody but the run writes the file, so a damaged one is made again
-            text = store.read_findings()
-            self.findings = None if text is None else _FINDINGS.validate_json(text)
+        self.findings = kept_findings(store)
         self._report()
 
     def keep(self, findings: Sequence[Finding]) -> None:
         """Commit what `judge` found."""
         self.findings = list(findings)
-        self._store.write_findings(_FINDINGS.dump_json(self.findings, indent=2).decode() + "\n")
+        write_findings(self._store, self.findings)
         self._report()
-
-    def beside(self, of_the_suite: Sequence[Finding]) -> list[Finding]:
-        """The suite's findings, then the run's, without those that the suite has noticed too."""
-        noticed = {finding.check for finding in of_the_suite}
-        return [*of_the_suite, *(finding for finding in self.findings or () if finding.check not in noticed)]
 
     def _report(self) -> None:
         for finding in self.findings or ():

@@ -7,13 +7,31 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from stressbench.contracts import Dataset, Suite
+from stressbench.contracts import Condition, Dataset, Suite
 from stressbench.record import Precision
 from stressbench.registry import ResolvedModel
 
 Stress = Literal["official", "generated"]
 
 ALL = "all"  # in place of a suite's name: every suite that the dataset supports
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Part `index` = 1 … `count` of all cells, for several processes that know nothing of each other."""
+
+    index: int
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
+    def of(self, conditions: Sequence[Condition], place: int) -> list[Condition]:
+        """The conditions of the run in this place of all runs that are in this part.
+
+        Each run starts with another part, so that many runs with few conditions are spread evenly, too.
+        """
+        return [condition for i, condition in enumerate(conditions, start=place) if i % self.count == self.index - 1]
 
 
 @dataclass(frozen=True)
@@ -36,3 +54,4 @@ class RunRequest:
     precision: Precision = "float32"
     device: str | None = None
     trainings: Sequence[int] = (0,)  # which trainings of each model
+    shard: Shard | None = None  # which part of the cells; None for all

@@ -5,19 +5,19 @@ The runner alone knows about resuming; a suite sees one batch under one conditio
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stressbench import record, registry
 from stressbench._util.terminal import ProgressCallback, Screen
 from stressbench.contracts import Condition
 from stressbench.datasets.cache import ImageCache
 from stressbench.errors import UserError
-from stressbench.execution.assembly import assemble, suite_info
+from stressbench.execution.assembly import assemble, outline, suite_info
 from stressbench.execution.cells import Cell, Measured
-from stressbench.execution.first_batch import FirstBatch
+from stressbench.execution.first_batch import FirstBatch, beside
 from stressbench.execution.identity import identify
 from stressbench.execution.measure import suite_errors
 from stressbench.execution.models import Ready, named
@@ -27,26 +27,32 @@ from stressbench.results.intervals import with_intervals
 from stressbench.results.scoring import left_out, scored
 from stressbench.results.tables import Damaged
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 
 class Run:
     """One plan with its model, images and folder: `open` it, `accept` its cells, `finish` it, and `close` it."""
 
     def __init__(
-        self, plan: Plan, ready: Ready, images: Mapping[str | None, ImageCache], out: Path, training: int = 0
+        self,
+        plan: Plan,
+        ready: Ready,
+        images: Mapping[str | None, ImageCache],
+        out: Path,
+        training: int = 0,
+        part: Sequence[Condition] | None = None,
     ) -> None:
+        """`part` are the conditions that are measured here, where others are measured elsewhere."""
         self.plan, self.images, self.training = plan, images, training
+        self.part = plan.conditions if part is None else part
         self.inputs = identify(plan, ready, images)
         with self._suite_errors():
             self._suite = suite_info(self.inputs)
-        self.store = Store(out, plan.title, self.inputs.identity())
+        self.store = Store.of(out, plan.title, self.inputs.identity())
         self.cells: list[Cell] = []
         """What was missing in the folder when it was opened."""
         self.error: UserError | None = None
         """What ended it early."""
         self._missing: set[int] = set()
+        self._elsewhere = False
         self._done = 0
         self._show: ProgressCallback | None = None
         self._held = ExitStack()
@@ -58,13 +64,15 @@ class Run:
             option = f"--sizes {','.join(map(str, plan.sizes))}" if plan.sizes else f"--draws {plan.draws}"
             screen.note(f"{plan.model} is deterministic: it has one draw, and {option} changes nothing")
         self._held.enter_context(self.store.open(fresh))
-        pending = [condition for condition in plan.conditions if not self._finished(condition, screen)]
-        if len(pending) < len(plan.conditions):
-            done = len(plan.conditions) - len(pending)
-            screen.note(f"{done} of {len(plan.conditions)} conditions are already in {self.store.folder}")
+        absent = [condition for condition in plan.conditions if not self._finished(condition, screen)]
+        pending = [condition for condition in absent if condition in self.part]
+        self._elsewhere = len(absent) > len(pending)
+        if len(pending) < len(self.part):
+            done = len(self.part) - len(pending)
+            screen.note(f"{done} of {len(self.part)} conditions are already in {self.store.folder}")
         self.first_batch = FirstBatch(self.store, screen)
         self.cells = [Cell(condition, 0, plan.images(condition)) for condition in pending]
-        if not pending and self.first_batch.findings is None:  # a finished run that has lost its findings
+        if self.part and not pending and self.first_batch.findings is None:  # finished, but has lost its findings
             self.cells = [Cell(plan.conditions[0], 0, 0)]
         self._missing = set(range(len(self.cells)))
 
@@ -104,15 +112,22 @@ class Run:
             self.store.write(measured.cell.condition, measured.tables, measured.seconds)
         self._missing.remove(self.cells.index(measured.cell))
 
-    def finish(self) -> record.Record:
-        """Score the tables of all conditions and commit the record; raises `UserError` for a suite that fails."""
+    def finish(self) -> record.Record | None:
+        """Score the tables of all conditions and commit the record; None where some are measured elsewhere.
+
+        Raises `UserError` for a suite that fails.
+        """
         plan, draws = self.plan, self.inputs.draws
-        tables, seconds = self._tables()
+        empty = outline(self.inputs, self._suite)
+        if self._elsewhere:
+            self.store.write_part(empty.model_dump_json(indent=2) + "\n")
+            return None
+        tables, seconds = self.store.whole([(condition, plan.rows(condition)) for condition in plan.conditions])
         scoring = (plan.suite, plan.conditions, tables, self._suite.baseline)
         with self._suite_errors():
             scores = scored(*scoring)
-            findings = self.first_batch.beside(plan.suite.findings(plan.conditions, scores[draws].rows))
-            result = assemble(self.inputs, self._suite, scores, findings, seconds)
+            findings = beside(plan.suite.findings(plan.conditions, scores[draws].rows), self.first_batch.findings or ())
+            result = assemble(empty, scores, findings, seconds)
         if not any(map(len, self.cells)) and (kept := self._kept(result)) is not None:
             return kept
         with self._suite_errors():
@@ -126,14 +141,6 @@ class Run:
         except Damaged as damage:
             screen.note(str(damage))
             return False
-
-    def _tables(self) -> tuple[dict[int, list[pd.DataFrame]], float]:
-        """The tables of all conditions by number of draws, and the seconds that they took."""
-        found = [self.store.read(condition, self.plan.rows(condition)) for condition in self.plan.conditions]
-        whole = [one for one in found if one is not None]
-        assert len(whole) == len(found), "written or found whole a moment ago, and the folder is locked"
-        by_size = {size: [tables[size] for tables, _ in whole] for size in self.inputs.sizes}
-        return by_size, sum(seconds for _, seconds in whole)
 
     def _suite_errors(self) -> AbstractContextManager[None]:
         return suite_errors(self.plan, registry.built_by(self.inputs.ready.module))

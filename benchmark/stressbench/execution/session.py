@@ -27,6 +27,24 @@ from stressbench.execution.request import RunRequest
 from stressbench.execution.runner import Run
 from stressbench.record import Record
 
+
+@dataclass(frozen=True)
+class Part:
+    """A run whose other conditions are measured elsewhere: its own are done. `bench merge` joins such parts."""
+
+    plan: Plan
+    folder: Path
+    conditions: int
+    """How many are its own."""
+    training: int
+
+    def __str__(self) -> str:
+        return (
+            f"{models.named(str(self.plan.model), self.training)} · {self.plan.suite.name}: {self.conditions} of "
+            f"{len(self.plan.conditions)} conditions are done, in {self.folder}; `bench merge` joins the parts"
+        )
+
+
 # From a request, its dataset, its device and the screen to what provides weights: from the store, or by training.
 Provider = Callable[[RunRequest, Dataset, torch.device, Screen], Provide]
 
@@ -43,7 +61,7 @@ class Finished:
 
 def run(
     request: RunRequest, out: Path, fresh: bool, screen: Screen, provider: Provider, executor: Executor | None = None
-) -> Iterator[Finished | Failure]:
+) -> Iterator[Finished | Part | Failure]:
     """Each training of each model through each suite as it is finished, or what stopped it; the others go on.
 
     Weights that are neither given nor their plugins' own are seen to by what `provider` makes. The `executor` computes;
@@ -78,7 +96,7 @@ def run(
 
 def _outcomes(
     upcoming: Iterator[Run | Failure], executor: Executor, fresh: bool, screen: Screen
-) -> Iterator[Finished | Failure]:
+) -> Iterator[Finished | Part | Failure]:
     """What became of runs, in their order; the next ones are started whenever the executor has too little to do."""
     started: deque[Run | Failure] = deque()
     folder: Path | None = None
@@ -132,14 +150,16 @@ def _accept(executor: Executor) -> None:
         executor.drop(run)
 
 
-def _finished(run: Run | Failure) -> Finished | Failure:
+def _finished(run: Run | Failure) -> Finished | Part | Failure:
     if isinstance(run, Failure):
         return run
     with closing(run):
         try:
             if run.error is not None:
                 raise run.error
-            return Finished(run.plan, run.finish(), run.store.folder, run.training)
+            if (record := run.finish()) is None:
+                return Part(run.plan, run.store.folder, len(run.part), run.training)
+            return Finished(run.plan, record, run.store.folder, run.training)
         except UserError as error:
             return run.failure(error)
 
@@ -149,24 +169,27 @@ def _runs(
 ) -> Iterator[Run | Failure]:
     """Each training of each model through each suite."""
     held = _Held()
-    for model, group in groupby(plans, key=lambda planned: planned.model):
+    numbered = list(enumerate(plans))
+    for model, group in groupby(numbered, key=lambda pair: pair[1].model):
         members = list(group)
         seen: set[str] = set()
-        for training in request.trainings:
+        for turn, training in enumerate(request.trainings):
             named = models.named(str(model), training)
             try:
                 ready = models.ready(model, dataset, request.weights, provide, training)
             except UserError as error:
-                yield from (Failure(named, planned.suite.name, error) for planned in members)
+                yield from (Failure(named, planned.suite.name, error) for _, planned in members)
                 continue
             if ready.checksum in seen:
                 screen.note(f"{model} has its own weights, which no seed changes: it is run once")
                 break
             seen.add(ready.checksum)
-            for planned in members:
+            for number, planned in members:
+                shard, place = request.shard, turn * len(plans) + number
+                part = None if shard is None else shard.of(planned.conditions, place)
                 try:
                     planned = _scored(planned, ready)
-                    yield Run(planned, ready, held.of(planned), out, training)
+                    yield Run(planned, ready, held.of(planned), out, training, part)
                 except UserError as error:
                     yield Failure(named, planned.suite.name, error)
 

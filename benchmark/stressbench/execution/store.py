@@ -4,6 +4,7 @@
 <out>/<run>/tables/<condition>.parquet
 <out>/<run>/findings.json             what the run noticed about the model on its first images
 <out>/<run>/record.json
+<out>/<run>/part.json             in place of the record, where the run has a part of the conditions alone
 <out>/<run>/run.lock              held while a process is at work here
 """
 
@@ -25,18 +26,21 @@ if TYPE_CHECKING:
 
 
 _FINDINGS = "findings.json"
+_PART = "part.json"
 
 
 class Store(Tables):
-    """One run's folder, to write to.
+    """One run's folder, to write to."""
 
-    `identity` holds everything that decides the tables' numbers; runs that share it share the folder.
-    """
+    def __init__(self, folder: Path, identity: str) -> None:
+        super().__init__(folder, identity)
+        self._text = identity + "\n"
 
-    def __init__(self, out: Path, title: str, identity: Mapping[str, Any]) -> None:
+    @classmethod
+    def of(cls, out: Path, title: str, identity: Mapping[str, Any]) -> Store:
+        """`identity` holds everything that decides the tables' numbers; runs that share it share the folder."""
         text = json.dumps(identity, sort_keys=True, indent=2, ensure_ascii=False)
-        super().__init__(out / f"{slug(title)}-{digest(text)[:8]}", text)
-        self._text = text + "\n"
+        return cls(out / f"{slug(title)}-{digest(text)[:8]}", text)
 
     def open(self, fresh: bool) -> AbstractContextManager[object]:
         """Make the folder, without old tables if `fresh`, and hold it until the returned lock is released.
@@ -48,7 +52,7 @@ class Store(Tables):
             busy = f"at work in {self.folder}"
             lock = hold(self.folder / "run.lock", busy, "choose a folder with --out")
             if fresh:
-                for file in ("record.json", _FINDINGS):
+                for file in ("record.json", _FINDINGS, _PART):
                     (self.folder / file).unlink(missing_ok=True)
                 for table in self.tables.iterdir():
                     table.unlink()
@@ -76,6 +80,11 @@ class Store(Tables):
         with writing(self.folder):
             replace(self.path(condition), buffer.getvalue().to_pybytes())
 
+    def take(self, other: Tables, condition: Condition) -> None:
+        """Commit a condition's tables as another folder of the same run has them."""
+        with writing(self.folder):
+            replace(self.path(condition), other.path(condition).read_bytes())
+
     def read_findings(self) -> str | None:
         """What `write_findings` committed; None where there is nothing that reads as text."""
         try:
@@ -85,12 +94,16 @@ class Store(Tables):
 
     def write_findings(self, text: str) -> None:
         """Commit what the run noticed about its model."""
-        with writing(self.folder):
-            replace(self.folder / _FINDINGS, text.encode())
+        self._write(_FINDINGS, text)
 
-    def write_record(self, text: str) -> Path:
-        """Commit the record; returns its path."""
-        path = self.folder / "record.json"
+    def write_part(self, text: str) -> None:
+        """Commit what a record without its scores says."""
+        self._write(_PART, text)
+
+    def write_record(self, text: str) -> None:
+        """Commit the record."""
+        self._write("record.json", text)
+
+    def _write(self, name: str, text: str) -> None:
         with writing(self.folder):
-            replace(path, text.encode())
-        return path
+            replace(self.folder / name, text.encode())

@@ -65,10 +65,34 @@ class Run:
             found.append(read[0][max(read[0])])
         return found
 
+    @property
+    def configured_suite(self) -> Suite:
+        """The suite with the options that the tables depend on.
+
+        Raises `UserError` where another version of it is installed.
+        """
+        if self.own_suite:
+            return self.suite
+        info = self.record.suite
+        if info.version != self.suite.version:
+            raise UserError(
+                f"{self.path} is of version {info.version} of the {info.name} suite and version {self.suite.version} "
+                "is installed: run it again"
+            )
+        return registry.suite(
+            info.name,
+            {k: v for k, v in info.options.items() if k not in self.suite.scoring_options},
+            self.record.dataset.task,
+        )
+
 
 def load(path: Path) -> Run:
     """A run folder or a record file; raises `UserError` for anything else and for a suite that is not installed."""
-    record = records.load(path)
+    return of_record(path, records.load(path))
+
+
+def of_record(path: Path, record: Record) -> Run:
+    """The same for a record that was read; raises `UserError` for a suite that is not installed."""
     return Run(path, record, registry.suite(record.suite.name, task=record.dataset.task))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -98,6 +98,14 @@ class Tables:
             int(size): frame.iloc[i * rows : (i + 1) * rows].reset_index(drop=True) for i, size in enumerate(sizes)
         }
         return found, seconds
+
+    def whole(self, rows: Iterable[tuple[Condition, int]]) -> tuple[dict[int, list[pd.DataFrame]], float]:
+        """The tables of conditions with their numbers of rows, all there, by number of draws, and all their seconds."""
+        found = [self.read(condition, count) for condition, count in rows]
+        there = [one for one in found if one is not None]
+        assert len(there) == len(found), "written or found whole a moment ago, and the folder is locked"
+        by_size = {size: [tables[size] for tables, _ in there] for size in there[0][0]}
+        return by_size, sum(seconds for _, seconds in there)
 
 
 def finished(folder: Path) -> Tables:
