@@ -133,13 +133,13 @@ def pgd(
     is kept where nothing else does. With `verdicts_only` an image costs nothing more once it fools, which changes its
     loss and not whether it fools.
     """
-    best = _Found(images.clone(), victim.judge(images, labels)[0])
+    best = Found(images.clone(), victim.judge(images, labels)[0])
     seen = _Seen(len(images), images.device)
     for start in starts:
         rows = torch.nonzero(~best.fooled if verdicts_only else torch.ones_like(best.fooled)).flatten()
         if len(rows) == 0:
             break
-        found, x = _Found(start.clone(), torch.zeros_like(best.fooled)), start[rows]
+        found, x = Found(start.clone(), torch.zeros_like(best.fooled)), start[rows]
         for _ in range(steps):
             slope = victim.slope(x, labels[rows])
             seen.add(rows, slope)
@@ -176,7 +176,7 @@ def corner(keys: Tensor, images: Tensor, eps: float, norm: Norm) -> Tensor:
     return (images + eps * direction).clamp(0, 1)
 
 
-class _Found:
+class Found:
     """For each image what serves the attacker best so far."""
 
     def __init__(self, images: Tensor, fooled: Tensor) -> None:
@@ -189,7 +189,7 @@ class _Found:
         rows = rows[which]
         self.images[rows], self.fooled[rows], self.loss[rows] = images[which], fooled[which], loss[which]
 
-    def merge(self, other: _Found) -> None:
+    def merge(self, other: Found) -> None:
         """Take over what is better in another: it fools and this does not, else it has the higher loss."""
         which = (other.fooled & ~self.fooled) | ((other.fooled == self.fooled) & (other.loss > self.loss))
         every = torch.arange(len(which), device=which.device)

@@ -1,4 +1,4 @@
-"""The adversarial suite: FGSM, PGD and the attacks of torchattacks, with an audit of their gradients."""
+"""The adversarial suite: FGSM, PGD, rotations, AutoAttack and torchattacks, with an audit of their gradients."""
 
 from __future__ import annotations
 
@@ -31,13 +31,14 @@ from stressbench_suites.adversarial.attacks import SHARES, Attacked, Norm, Victi
 from stressbench_suites.adversarial.external import External
 from stressbench_suites.adversarial.numbers import budgets, number
 from stressbench_suites.adversarial.official import Official
+from stressbench_suites.adversarial.spatial import Spatial
 from stressbench_suites.adversarial.worst import CLEAN
 
 if TYPE_CHECKING:
     import pandas as pd
 
 OURS = ("fgsm", "pgd")
-EXTERNAL = ("torchattacks", "autoattack", "pyautoattack")
+OTHERS = ("spatial", "torchattacks", "autoattack", "pyautoattack")
 STEPS = 20
 EOT_DRAWS = 10
 
@@ -114,22 +115,24 @@ class AdversarialSuite(StressSuite):
         self._steps, self._restarts, self._random_start = steps, restarts, random_start
         self._eot_draws, self._verdicts_only, self._audits = eot_draws, verdicts_only, audit
         self._ours: list[str] = []
-        self._external: dict[str, External | Official] = {}  # by what the conditions call them
+        self._others: dict[str, External | Official | Spatial] = {}  # by what the conditions call them
         if not attack:
-            raise UserError(f"no attack is named: name at least one of {', '.join((*OURS, *EXTERNAL))}")
+            raise UserError(f"no attack is named: name at least one of {', '.join((*OURS, *OTHERS))}")
         for text in attack:
             self._add(text)
 
     def _add(self, text: str) -> None:
         spec = parse(text)
-        if spec.name in EXTERNAL:
+        if spec.name == "spatial":
+            self._others[str(spec)] = Spatial(spec, self._verdicts_only)
+        elif spec.name in OTHERS:
             kind = Official if spec.name == "pyautoattack" else External
-            self._external[str(spec)] = kind(spec, self._norm)
+            self._others[str(spec)] = kind(spec, self._norm)
         elif spec.name not in OURS:
-            known = (*OURS, *EXTERNAL)
+            known = (*OURS, *OTHERS)
             raise UserError(
                 f"there is no attack '{spec.name}': {did_you_mean(spec.name, known)}there are {', '.join(OURS)}, "
-                "torchattacks:CLASS, autoattack and pyautoattack"
+                "spatial, torchattacks:CLASS, autoattack and pyautoattack"
             )
         elif spec.argument or spec.options:
             raise UserError(f"'{text}' does not fit {spec.name}: it follows --eps, --norm, --steps and --restarts")
@@ -137,7 +140,7 @@ class AdversarialSuite(StressSuite):
             self._ours.append(spec.name)
 
     def unsupported(self, dataset: Dataset) -> str | None:
-        for name, attack in self._external.items():
+        for name, attack in self._others.items():
             if dataset.classes < attack.fewest_classes:
                 return (
                     f"{name} needs {attack.fewest_classes} classes or more and it has {dataset.classes}: leave that "
@@ -150,9 +153,9 @@ class AdversarialSuite(StressSuite):
         tried = [CLEAN]
         for attack in self._ours:
             tried += [{"attack": attack, "norm": self._norm, "eps": eps} for eps in self._budgets]
-        for attack, external in self._external.items():
-            where: Condition = {"attack": attack, "norm": external.norm}
-            tried += [{**where, "eps": eps} for eps in self._budgets] if external.takes_eps else [where]
+        for attack, other in self._others.items():
+            where: Condition = {"attack": attack, "norm": other.norm}
+            tried += [{**where, "eps": eps} for eps in self._budgets] if other.takes_eps else [where]
         return [*tried, *(audit.conditions(self._norm, self._budgets[-1]) if self._audits else [])]
 
     def stress(self, condition: Condition, batch: Batch, model: Predictor) -> Stressed:
@@ -184,17 +187,17 @@ class AdversarialSuite(StressSuite):
         places, draws = randomness.split(batch.keys, 2).unbind(1)
         victim = Victim(model, draws, self._eot_draws)
         images, labels = batch.images, batch.targets
-        if attack in self._external:
-            return self._external[attack](model, victim, batch, eps, self._eot_draws)
-        if attack == audit.NOISE:
-            return Attacked(corner(places, images, eps, norm), {})
-        step_size, restarts, random_start = self._step_size, self._restarts, self._random_start
-        verdicts_only = self._verdicts_only
-        if verdicts_only and victim.stochastic:
+        if self._verdicts_only and victim.stochastic:
             raise UserError(
                 "verdicts_only is for deterministic models: an image that fools some draws of a stochastic one need "
                 "not fool others, and an attack that stops there is weaker; leave it out"
             )
+        if attack in self._others:
+            return self._others[attack](model, victim, batch, eps, self._eot_draws)
+        if attack == audit.NOISE:
+            return Attacked(corner(places, images, eps, norm), {})
+        step_size, restarts, random_start = self._step_size, self._restarts, self._random_start
+        verdicts_only = self._verdicts_only
         if attack == "fgsm":
             return fgsm(victim, images, labels, eps, norm, verdicts_only)
         if attack in audit.NAMES:
@@ -244,7 +247,7 @@ class AdversarialSuite(StressSuite):
             "chance": float(table["chance"].mean()),
         }
         # An attack that stopped at the first success has shown nothing about the loss.
-        if not (attack in audit.NAMES or (attack in OURS and self._verdicts_only)):
+        if not (attack in audit.NAMES or (parse(attack).name in (*OURS, "spatial") and self._verdicts_only)):
             confidence = torch.from_numpy(table["confidence"].to_numpy(dtype=np.float64, copy=True))
             row["nll"] = float(table["nll"].mean())
             row["ece"] = metrics.expected_calibration_error(confidence, torch.from_numpy(correct))
