@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from stressbench.contracts import Dataset
+
 
 @dataclass(frozen=True)
 class Traits:
@@ -103,8 +105,11 @@ class Wrapper(Protocol):
 
 @runtime_checkable
 class Fitted(Protocol):
-    """A module, or a part of one, that learns something on held-out test images once its weights are there."""
+    """A module, or a part of one, that learns something from images once its weights are there."""
 
-    def fit_held_out(self) -> str:
-        """Fit it, once; returns what was found and on what, which the record keeps beside the weights' source."""
+    fitted_on: str
+    """The split that it learns from: `"train"`, or one of `held_out.SPLITS`, test images that are then not scored."""
+
+    def fit(self, data: Dataset) -> str:
+        """Fit it, once, to that split; returns what was found and on what, which the record keeps."""
         ...

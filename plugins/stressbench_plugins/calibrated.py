@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stressbench import held_out, metrics, randomness, registry
+from stressbench import metrics, randomness, registry
 from stressbench.contracts import Dataset, traits
 from stressbench.registry import ModelName
 from stressbench.sampling import sample
@@ -178,12 +178,13 @@ _MAPS: dict[str, type[Map]] = {
 class Calibrated(Wrapper):
     """Each draw of a model through a map of its logits."""
 
+    fitted_on = "calibration"
+
     def __init__(self, model: nn.Module, spec: str, dataset: Dataset, method: Method) -> None:
         super().__init__(model, spec)
         own = traits(model)
         self.stochastic, self.default_draws, self.max_draws = own.stochastic, own.default_draws, own.max_draws
         self.map = None if method == "none" else _MAPS[method](dataset.classes)
-        self._dataset = dataset
 
     def forward(self, images: Tensor) -> Tensor:
         return self._mapped(self.model(images))
@@ -194,8 +195,7 @@ class Calibrated(Wrapper):
     def _mapped(self, logits: Tensor) -> Tensor:
         return logits if self.map is None else self.map(logits.flatten(0, -2)).view(logits.shape)
 
-    def fit_held_out(self) -> str:
-        data = held_out.part(self._dataset, "calibration")
+    def fit(self, data: Dataset) -> str:
         if self.map is None:
             return f"nothing fitted on {len(data.images):,} held-out images"
         self.eval()

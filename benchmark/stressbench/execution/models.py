@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import nn
 
-from stressbench import registry, weights
+from stressbench import held_out, registry, weights
 from stressbench.contracts import Composite, Dataset, Fitted, Part, Traits, traits
 from stressbench.errors import UserError, plugin_errors
 from stressbench.execution.layout import arrange
@@ -35,7 +35,8 @@ class Ready:
     weights_source: str
     training: tuple[TrainingInfo, ...]  # of the parts whose weights were trained by us
     sources: tuple[str, ...]  # of the parts that say where they are from
-    fitted: tuple[str, ...]  # what was fitted on test images that are kept from the score
+    fitted: tuple[str, ...]  # what was fitted to images
+    held_out: bool  # whether some of these were test images, which are kept from the score
 
     @property
     def entry(self) -> Entry:
@@ -43,12 +44,23 @@ class Ready:
         return self.model.entry
 
 
-def ready(model: ResolvedModel, dataset: Dataset, files: Sequence[Path], provide: Provide, training: int = 0) -> Ready:
+def _no_other(split: str) -> Dataset:
+    raise UserError(f"a {split} split is needed here and there is none")
+
+
+def ready(
+    model: ResolvedModel,
+    dataset: Dataset,
+    files: Sequence[Path],
+    provide: Provide,
+    training: int = 0,
+    split: Callable[[str], Dataset] = _no_other,
+) -> Ready:
     """Build a model and give it weights: from `files`, else the store, else as its plugin made them.
 
     A model made of models takes a file for each of its parts, in their order. One folder may stand for all: it holds
     seed0.safetensors, seed1.safetensors, …, or, for parts with different names, such a folder for each, as the store
-    does. What the store has to have, `provide` sees to.
+    does. What the store has to have, `provide` sees to. What is fitted to training images gets them from `split`.
 
     Training k of a model has its own seeds: seed k, or, of an ensemble of seeds 0 … M − 1, the seeds kM … kM + M − 1,
     so that two trainings share nothing.
@@ -69,9 +81,12 @@ def ready(model: ResolvedModel, dataset: Dataset, files: Sequence[Path], provide
     _require_different(model, parts)
     for part in parts:
         arrange(part.module, dataset.image_size)
-    with plugin_errors(f"{registry.built_by(module)} could not be fitted to held-out images"):
-        # What is inside of another is fitted first.
-        fitted = tuple(inner.fit_held_out() for inner in reversed(list(module.modules())) if isinstance(inner, Fitted))
+    # What is inside of another is fitted first.
+    learning = [inner for inner in reversed(list(module.modules())) if isinstance(inner, Fitted)]
+    splits = {inner.fitted_on for inner in learning}
+    read = {name: held_out.part(dataset, name) if name in held_out.SPLITS else split(name) for name in sorted(splits)}
+    with plugin_errors(f"{registry.built_by(module)} could not be fitted to images"):
+        fitted = tuple(inner.fit(read[inner.fitted_on]) for inner in learning)
     return Ready(
         module=module,
         model=model,
@@ -83,6 +98,7 @@ def ready(model: ResolvedModel, dataset: Dataset, files: Sequence[Path], provide
         ),
         training=tuple(training for _, training in loaded if training is not None),
         fitted=fitted,
+        held_out=bool(splits.intersection(held_out.SPLITS)),
         sources=tuple(dict.fromkeys(str(name) for part in parts if (name := traits(part.module).source) is not None)),
     )
 

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 
@@ -176,7 +177,7 @@ def _runs(
         for turn, training in enumerate(request.trainings):
             named = models.named(str(model), training)
             try:
-                ready = models.ready(model, dataset, request.weights, provide, training)
+                ready = models.ready(model, dataset, request.weights, provide, training, partial(plan.read, request))
             except UserError as error:
                 yield from (Failure(named, planned.suite.name, error) for _, planned in members)
                 continue
@@ -196,7 +197,7 @@ def _runs(
 
 def _scored(planned: Plan, ready: models.Ready) -> Plan:
     """The plan on what is left of the test images where the suite or the model is fitted on some of them."""
-    if not ready.fitted and planned.suite.fitted_on not in held_out.SPLITS:
+    if not ready.held_out and planned.suite.fitted_on not in held_out.SPLITS:
         return planned
     left = held_out.rest(planned.dataset)
     assert isinstance(left.images, held_out.Selected), "of `rest`"
@@ -236,7 +237,9 @@ class _Held:
 def model(request: RunRequest, dataset: Dataset, screen: Screen, provider: Provider) -> nn.Module:
     """The model that is named first, with its weights, as runs predict with it, on the CPU."""
     provide = provider(request, dataset, pick_device(request.device), screen)
-    return prepared(models.ready(plan.resolved(request.models[0]), dataset, request.weights, provide).module)
+    split = partial(plan.read, request)
+    chosen = plan.resolved(request.models[0])
+    return prepared(models.ready(chosen, dataset, request.weights, provide, split=split).module)
 
 
 def predictor(

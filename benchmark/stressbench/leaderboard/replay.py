@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from torch import nn
@@ -14,7 +15,7 @@ from torch import nn
 from stressbench import __version__, registry, weights
 from stressbench import record as records
 from stressbench._util.terminal import Screen
-from stressbench.contracts import Metric
+from stressbench.contracts import Dataset, Metric
 from stressbench.datasets.cache import ImageCache
 from stressbench.errors import UserError
 from stressbench.execution import models, plan, pretrained
@@ -73,7 +74,7 @@ def replay(path: Path, root: Path, count: int, seed: int, means: Means, screen: 
     first, *rest = planned.conditions
     chosen = random.Random(seed).sample(rest, min(count, len(rest)))
     planned = replace(planned, conditions=[first, *(condition for condition in rest if condition in chosen)])
-    again = _run(record, planned, root, screen)
+    again = _run(record, planned, root, partial(_split, record, means), screen)
     lines, differing, differences = _compare(planned, record, again)
     whole = path.resolve()
     if differing or not whole.is_relative_to(root.resolve() / RECORDS):
@@ -99,12 +100,12 @@ def allowed(metric: Metric, value: float, n: int, precision: Precision) -> float
 
 def _plan(record: Record, means: Means) -> Plan:
     """The run of a record, without the suite's scoring options."""
-    data, name = record.dataset, means.dataset or record.dataset.name
-    dataset = registry.dataset(name, "test", means.data_dir, data.name if name != data.name else None)
+    data = record.dataset
+    dataset = _split(record, means, "test")
     request = RunRequest(
         suites=(f"{record.suite.distribution}/{record.suite.name}",),
         models=(record.model.spec,),
-        dataset=name,
+        dataset=means.dataset or data.name,
         suite_options=check.decisive(record, check.standard(record)),
         stress=data.stress,
         weights=means.weights,
@@ -121,7 +122,12 @@ def _plan(record: Record, means: Means) -> Plan:
     return asked.plans[0]
 
 
-def _run(record: Record, planned: Plan, root: Path, screen: Screen) -> Record:
+def _split(record: Record, means: Means, split: str) -> Dataset:
+    own, name = record.dataset.name, means.dataset or record.dataset.name
+    return registry.dataset(name, split, means.data_dir, own if name != own else None)
+
+
+def _run(record: Record, planned: Plan, root: Path, split: Callable[[str], Dataset], screen: Screen) -> Record:
     images = ImageCache(planned.dataset, planned.n, planned.device)
     if images.fingerprint != record.dataset.fingerprint:
         raise UserError(
@@ -139,7 +145,7 @@ def _run(record: Record, planned: Plan, root: Path, screen: Screen) -> Record:
             raise UserError(f"{models.named(spec, seed)} has no weights here: give the record's with --weights")
         return listed
 
-    ready = models.ready(planned.model, planned.dataset, planned.weights, stored, training(record) or 0)
+    ready = models.ready(planned.model, planned.dataset, planned.weights, stored, training(record) or 0, split)
     if ready.entry.distribution != record.model.distribution:
         raise UserError(f"{ready.entry} is not the record's, which is of {record.model.distribution}: install that")
     if ready.checksum != record.model.weights_checksum:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from stressbench import weights
-from stressbench.contracts import Composite, Sampler
+from stressbench.contracts import Composite, Fitted, Sampler
 from stressbench.errors import describe
 from stressbench.sampling import sample
 from stressbench.spec import parse
@@ -83,7 +83,8 @@ def parts(it: ModelUnderTest) -> None:
     if not isinstance(whole, Composite):
         raise Skip("it is not made of other models")
     inner = whole.parts()
-    inside = {id(tensor) for part in inner for tensor in part.module.state_dict(keep_vars=True).values()}
+    filled = [part.module for part in inner] + [module for module in whole.modules() if isinstance(module, Fitted)]
+    inside = {id(tensor) for module in filled for tensor in module.state_dict(keep_vars=True).values()}
     beside = [name for name, tensor in whole.state_dict(keep_vars=True).items() if id(tensor) not in inside]
     if beside:
         raise Fault(f"{len(beside)} of its tensors are in no part, {beside[0]} first")
