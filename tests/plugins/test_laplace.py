@@ -124,7 +124,8 @@ def test_the_prior_precision_has_the_highest_marginal_likelihood() -> None:
     assert found == pytest.approx(grid[np.argmax([evidence(value) for value in grid])], rel=0.02)
 
 
-def test_it_is_what_laplace_torch_finds() -> None:
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_the_exact_covariance_is_laplace_torchs() -> None:
     library = pytest.importorskip("laplace", reason="laplace-torch is not installed")
     model, data = Plain(scale=2.0), training_images()
     images = torch.rand(5, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(3))

@@ -7,6 +7,9 @@ batch size; the images that they are given are those that are still right, so a 
 
 from __future__ import annotations
 
+import hashlib
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -61,6 +64,15 @@ class Official:
             if name not in VERSIONS["plus"]:
                 hint = did_you_mean(name, VERSIONS["plus"])
                 raise UserError(f"AutoAttack has no attack '{name}': {hint}it has {', '.join(VERSIONS['plus'])}")
+
+    @property
+    def protocol(self) -> str:
+        """The package's version, and the SHA-256 digest of its modules in the order of their paths."""
+        folder = Path(self._library.__file__).parent
+        digest = hashlib.sha256()
+        for path in sorted(folder.rglob("*.py")):
+            digest.update(path.relative_to(folder).as_posix().encode() + b"\n" + path.read_bytes())
+        return f"pyautoattack {version('pyautoattack')}, sha256:{digest.hexdigest()}"
 
     @property
     def fewest_classes(self) -> int:

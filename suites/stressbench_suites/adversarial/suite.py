@@ -37,6 +37,8 @@ from stressbench_suites.adversarial.worst import CLEAN
 if TYPE_CHECKING:
     import pandas as pd
 
+    from stressbench.record import DatasetInfo
+
 OURS = ("fgsm", "pgd")
 OTHERS = ("spatial", "torchattacks", "autoattack", "pyautoattack")
 STEPS = 20
@@ -157,6 +159,10 @@ class AdversarialSuite(StressSuite):
             where: Condition = {"attack": attack, "norm": other.norm}
             tried += [{**where, "eps": eps} for eps in self._budgets] if other.takes_eps else [where]
         return [*tried, *(audit.conditions(self._norm, self._budgets[-1]) if self._audits else [])]
+
+    def protocol(self, data: DatasetInfo) -> str | None:
+        official = (attack for attack in self._others.values() if isinstance(attack, Official))
+        return next((attack.protocol for attack in official), None)
 
     def stress(self, condition: Condition, batch: Batch, model: Predictor) -> Stressed:
         if condition["attack"] == "none":

@@ -13,6 +13,7 @@ import numpy as np
 
 from stressbench.contracts import Condition, Metrics
 from stressbench.record import Finding
+from stressbench.spec import parse
 from stressbench_suites.adversarial import audit
 
 if TYPE_CHECKING:
@@ -54,13 +55,19 @@ def findings(conditions: Sequence[Condition], rows: Sequence[Metrics]) -> Iterat
     """Which attacks the robust accuracy is of, where there may be much stronger ones."""
     attacked = _at_the_largest(conditions, rows)
     names = [str(condition["attack"]) for condition, _ in attacked]
-    if names and not any(name.lower().removeprefix("torchattacks:").startswith("autoattack") for name in names):
+    if names and not any(map(_is_autoattack, names)):
         names += [str(condition["attack"]) for condition in conditions if "eps" not in condition]
         yield Finding(
             check="upper-bound",
             message=f"robust_accuracy is the worst case over {' and '.join(names)} alone; stronger attacks, such as "
             "--attack autoattack, may leave fewer images right",
         )
+
+
+def _is_autoattack(name: str) -> bool:
+    """Whether it is one of AutoAttack's versions, and not single attacks of it."""
+    spec = parse(name)
+    return (spec.argument or spec.name).lower() in ("autoattack", "pyautoattack") and "attacks" not in spec.options
 
 
 def _has_budget(condition: Condition) -> bool:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 pytest.importorskip("pyautoattack")
 
+import pyautoattack
+
 from attack_cases import Linear, batch
 from stressbench.contracts import Classification
 from stressbench.datasets.digits import digits
 from stressbench.errors import UserError
 from stressbench.sampling import Unjudged
+from stressbench_suites.adversarial import worst
 from stressbench_suites.adversarial.suite import AdversarialSuite
 
 EPS = 0.06
@@ -68,3 +73,32 @@ def test_a_loss_that_needs_more_classes_says_so_before_anything_runs(attack: str
     assert why is not None
     assert f"needs {fewest} classes or more" in why
     assert suite.unsupported(replace(few, task=Classification(fewest))) is None
+
+
+def test_a_record_says_which_code_attacked() -> None:
+    suite = AdversarialSuite(attack=("pgd", "pyautoattack,attacks=apgd-ce"), audit=False)
+    said = suite.protocol(None)  # type: ignore[arg-type]
+    root = Path(pyautoattack.__file__).parent
+    content = b"".join(
+        name.encode() + b"\n" + (root / name).read_bytes()
+        for name in sorted(path.relative_to(root).as_posix() for path in root.glob("**/*.py"))
+    )
+    assert said is not None
+    assert said.startswith("pyautoattack 0.")
+    assert said.endswith(f", sha256:{hashlib.sha256(content).hexdigest()}")
+    assert AdversarialSuite(attack=("pgd",)).protocol(None) is None  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("attack", "whole"),
+    [
+        ("pyautoattack", True),
+        ("pyautoattack,version=plus", True),
+        ("torchattacks:AutoAttack", True),
+        ("pyautoattack,attacks=apgd-ce", False),
+        ("torchattacks:APGD", False),
+    ],
+)
+def test_robust_accuracy_is_an_upper_bound_without_autoattack(attack: str, whole: bool) -> None:
+    found = list(worst.findings([{"attack": attack, "norm": "linf", "eps": EPS}], [{"robust_accuracy": 0.5}]))
+    assert (not found) is whole
