@@ -158,5 +158,5 @@ def parsed(text: str) -> list[list[list[str]]]:
 
 def claimed(page: str) -> list[dict[str, str]]:
     """The rows of all claims in a replication report, by column."""
-    tables = [table for table in parsed(page) if "verdict" in table[0]]
+    tables = [table for table in parsed(page) if {"metric", "verdict"} <= {*table[0]}]
     return [dict(zip(table[0], row, strict=True)) for table in tables for row in table[2:]]

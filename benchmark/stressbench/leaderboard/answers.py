@@ -1,10 +1,11 @@
-"""Verdicts on claims from the leaderboard's records: agrees, disagrees, or not tested with the reason."""
+"""Verdicts on claims from the leaderboard's records: agrees, disagrees, undecided, or not tested with the reason."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist, fmean
 from typing import Literal
 
 import numpy as np
@@ -12,14 +13,16 @@ import numpy as np
 from stressbench import registry
 from stressbench.contracts import Metric
 from stressbench.errors import UserError, did_you_mean
-from stressbench.leaderboard.claims import Claims, Comparison, Extreme, Side
+from stressbench.leaderboard.claims import Claims, Comparison, Extreme, Pair, Side
+from stressbench.leaderboard.paths import training
 from stressbench.leaderboard.ranking import Entry, Group
 from stressbench.record import Row
-from stressbench.results import resampling
+from stressbench.results import resampling, trainings
 from stressbench.results.conditions import describe
 from stressbench.results.show import change
 
 Interval = tuple[float, float]
+Verdict = Literal["agrees", "disagrees", "undecided", "not tested"]
 _WHOLE = 1e-6  # images; by how much rounding moves a count
 
 
@@ -49,45 +52,72 @@ class Answer:
 
     metric: Metric  # the second side's; the first's has its unit
     label: str
-    first: Number
-    second: Number
+    trainings: Sequence[tuple[Number, Number]]  # both sides of each training that both have; at least one
     expect: Literal["lower", "higher"]
     margin: float  # the difference may be on the wrong side of 0 by this much
     paper: str
 
     @property
+    def first(self) -> Number:
+        """The first side of the first training."""
+        return self.trainings[0][0]
+
+    @property
+    def second(self) -> Number:
+        """The second side of the first training."""
+        return self.trainings[0][1]
+
+    @property
+    def values(self) -> tuple[float | None, float | None]:
+        """Both numbers, as means over the trainings; None if unknown for one."""
+        first, second = ([side.value for side in sides] for sides in zip(*self.trainings, strict=True))
+        return _mean(first), _mean(second)
+
+    @property
+    def differences(self) -> list[float]:
+        """The second number minus the first, of each training; empty if one is unknown."""
+        found = [
+            two.value - one.value for one, two in self.trainings if one.value is not None and two.value is not None
+        ]
+        return found if len(found) == len(self.trainings) else []
+
+    @property
     def difference(self) -> float | None:
-        """The second number minus the first; None if one is unknown."""
-        if self.first.value is None or self.second.value is None:
-            return None
-        return self.second.value - self.first.value
+        """The mean of `differences`; None if there are none."""
+        return _mean(self.differences)
 
     @property
     def interval(self) -> Interval | None:
-        """The difference ± its half-width from the jackknife, which is paired: both numbers are of the same images.
+        """The difference ± its half-width over images and, of several trainings, over these: see `trainings`.
 
-        Records have no jackknife of conditions; for these the half-widths of both are added in quadrature, as for
-        independent images.
+        The images' part is from the jackknife of the mean difference, which is paired: both numbers are of the same
+        images. Records have no jackknife of conditions; for these the half-widths of both are added in quadrature, as
+        for independent images.
         """
-        if self.difference is None or self._half is None:
+        if self.difference is None or self._images is None:
             return None
-        return self.difference - self._half, self.difference + self._half
+        half = trainings.half_width(self.differences, *self._images)
+        return None if half is None else (self.difference - half, self.difference + half)
 
     @property
-    def _half(self) -> float | None:
-        if self.first.without and self.second.without:
-            return resampling.half_width(np.subtract(self.second.without, self.first.without))
-        if self.first.half_width is None or self.second.half_width is None:
+    def _images(self) -> tuple[float, float] | None:
+        """The standard error of the mean difference over images, and its degrees of freedom."""
+        without = [np.subtract(two.without, one.without) for one, two in self.trainings if one.without and two.without]
+        if len(without) == len(self.trainings):
+            return resampling.standard_error(np.mean(without, axis=0)), len(without[0]) - 1
+        halves = [(one.half_width, two.half_width) for one, two in self.trainings]
+        known = [math.hypot(one, two) for one, two in halves if one is not None and two is not None]
+        if len(known) < len(self.trainings):
             return None
-        return math.hypot(self.first.half_width, self.second.half_width)
+        return fmean(known) / NormalDist().inv_cdf((1 + resampling.LEVEL) / 2), math.inf
 
     @property
-    def verdict(self) -> Literal["agrees", "disagrees", "not tested"]:
-        """Whether the whole interval lies on the expected side."""
+    def verdict(self) -> Verdict:
+        """Whether the whole interval lies on the expected side, on the other one, or on both; or there is none."""
         if self.interval is None:
             return "not tested"
         low, high = self.interval if self.expect == "lower" else (-self.interval[1], -self.interval[0])
-        return "agrees" if high < self.margin else "disagrees" if low > self.margin else "not tested"
+        return "agrees" if high < self.margin else "disagrees" if low > self.margin else "undecided"
 
     @property
     def edge(self) -> str:
@@ -97,18 +127,23 @@ class Answer:
 
     @property
     def reason(self) -> str:
-        """Why the claim is not tested; empty if it is."""
-        if self.verdict != "not tested":
+        """Why the claim is undecided or not tested; empty if it is decided."""
+        if self.verdict in ("agrees", "disagrees"):
             return ""
-        sides = (self.first, self.second)
+        if self.verdict == "undecided":
+            return f"the interval holds {self.edge}"
+        sides = [side for training in self.trainings for side in training]
         missing = "; ".join(dict.fromkeys(side.missing for side in sides if side.missing))
         if missing:
             others = [side.model for side in sides if side.entry is not None]
             return f"{missing} to compare with {others[0]}" if len(others) == 1 else missing
-        if self.interval is None:
-            lacking = dict.fromkeys(side.model for side in sides if side.interval is None and not side.without)
-            return f"no interval in the record of {' and '.join(lacking)}" if lacking else "no image makes a difference"
-        return f"not told apart: the interval holds {self.edge}"
+        lacking = dict.fromkeys(side.model for side in sides if side.interval is None and not side.without)
+        return f"no interval in the record of {' and '.join(lacking)}" if lacking else "no image makes a difference"
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if known and len(known) == len(values) else None
 
 
 def answers(claims: Claims, groups: Sequence[Group]) -> Iterator[tuple[Comparison | Extreme, list[Answer]]]:
@@ -150,16 +185,28 @@ def _compared(claim: Comparison, metrics: Sequence[Metric], groups: Sequence[Gro
             label = two.name if one == two else f"{one.name} → {two.name}"
             paper = pair.paper.get(name, "–")
             found = [
-                Answer(two, label, _number(pair.first, one, group), _number(pair.second, two, group), way,
-                       claim.margin or 0, paper)
+                Answer(two, label, sides, way, claim.margin or 0, paper)
                 for group in groups or (None,)
-            ]  # fmt: skip
+                if (sides := _trainings(pair, one, two, group))
+            ]
             yield _fullest(found)
 
 
-def _number(side: Side, metric: Metric, group: Group | None) -> Number:
-    """A side's number; of several results of a model, from the one with the most draws."""
-    found, missing = _results(side.model, group)
+def _trainings(pair: Pair, one: Metric, two: Metric, group: Group | None) -> list[tuple[Number, Number]]:
+    """Both sides of each training that both models have; where they share none, of the first one of each."""
+    (firsts, first_missing), (seconds, second_missing) = (
+        _results(side.model, group) for side in (pair.first, pair.second)
+    )
+    common = [number for number in firsts if number in seconds]
+    sides = [(firsts[number], seconds[number]) for number in common] or [(_first(firsts), _first(seconds))]
+    return [
+        (_number(pair.first, one, first, first_missing), _number(pair.second, two, second, second_missing))
+        for first, second in sides
+    ]
+
+
+def _number(side: Side, metric: Metric, found: Sequence[Entry], missing: str) -> Number:
+    """A side's number; of several results of a training, from the one with the most draws."""
     if not found:
         return Number(side.model, None, missing=missing)
     known = [entry for entry in found if entry.value(metric, side.draws) is not None]
@@ -183,8 +230,7 @@ def _number(side: Side, metric: Metric, group: Group | None) -> Number:
 
 
 def _extreme(claim: Extreme, model: str, metric: Metric, groups: Sequence[Group]) -> Answer:
-    def among(group: Group | None, inside: bool) -> Number:
-        found, missing = _results(model, group)
+    def among(found: Sequence[Entry], missing: str, inside: bool) -> Number:
         if not found:
             return Number(model, None, missing=missing)
         entry = max(found, key=lambda entry: entry.record.draws)
@@ -198,11 +244,13 @@ def _extreme(claim: Extreme, model: str, metric: Metric, groups: Sequence[Group]
         row = rows[values.index(value)]
         return Number(model, entry, f"under {describe(row.condition)}", value, share_interval(value, row.n))
 
+    def both(group: Group | None) -> list[tuple[Number, Number]]:
+        found, missing = _results(model, group)
+        results = list(found.values()) or [[]]
+        return [(among(one, missing, False), among(one, missing, True)) for one in results]
+
     return _fullest(
-        [
-            Answer(metric, metric.name, among(group, False), among(group, True), claim.expect, 0, claim.paper)
-            for group in groups or (None,)
-        ]
+        [Answer(metric, metric.name, both(group), claim.expect, 0, claim.paper) for group in groups or (None,)]
     )
 
 
@@ -236,21 +284,32 @@ def _named(name: str, metrics: Iterable[Metric], claim: Comparison | Extreme) ->
     return known[name]
 
 
-def _results(model: str, group: Group | None) -> tuple[list[Entry], str]:
-    """A model's results in a group, the earliest first, and what is missing if there are none."""
+def _results(model: str, group: Group | None) -> tuple[dict[int | None, list[Entry]], str]:
+    """A model's results in a group, by the number of its training, and what is missing if there are none.
+
+    The earliest results are first; trainings are in order, those of unknown number first.
+    """
     entries = [] if group is None else group.entries
     found = [entry for entry in entries if group is not None and group.name(entry) == model]
     if not found and any(entry.record.model.spec == model for entry in entries):
-        return [], f"several distributions have records of {model}"
+        return {}, f"several distributions have records of {model}"
+    numbers = sorted({training(entry.record) for entry in found}, key=lambda number: -1 if number is None else number)
     # The first result's file has the model's name alone, and is shorter than those with a digest behind that.
-    return sorted(found, key=lambda entry: (len(str(entry.path)), str(entry.path))), f"no record of {model}"
+    found.sort(key=lambda entry: (len(str(entry.path)), str(entry.path)))
+    return {
+        number: [entry for entry in found if training(entry.record) == number] for number in numbers
+    }, f"no record of {model}"
+
+
+def _first(results: dict[int | None, list[Entry]]) -> list[Entry]:
+    return next(iter(results.values()), [])
 
 
 def _fullest(found: Sequence[Answer]) -> Answer:
     """The most complete of the groups' answers; of several, the first, which has the most images."""
 
     def known(answer: Answer) -> tuple[int, int]:
-        sides = (answer.first, answer.second)
+        sides = [side for training in answer.trainings for side in training]
         return sum(side.value is not None for side in sides), sum(side.entry is not None for side in sides)
 
     return max(found, key=known)

@@ -64,7 +64,7 @@ def test_the_command_writes_the_page(root: Path, bench: Bench) -> None:
     done = bench("leaderboard", "replicate", "--root", root)
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{root / 'REPLICATION.md'}\n", "")
     rows = claimed((root / "REPLICATION.md").read_text())
-    assert [row["verdict"] for row in rows] == ["agrees", "not tested: not told apart: the interval holds 0"]
+    assert [row["verdict"] for row in rows] == ["agrees", "undecided: the interval holds 0"]
     assert rows[0]["difference"] == "-10.00 pp [-14.24, -5.76]"  # 0.03·√2 = 0.0424
 
 

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from leaderboard_records import around, claimed, fields
+from leaderboard_records import around, claimed, fields, parsed
 from stressbench import registry
 from stressbench.contracts import Metric
 from stressbench.errors import UserError
@@ -80,10 +80,10 @@ def answer(wanted: Claims, *known: Group) -> Answer:
         ("higher", None, 0.10, "disagrees"),
         ("lower", None, 0.30, "disagrees"),
         ("higher", None, 0.30, "agrees"),
-        ("lower", None, 0.16, "not tested"),  # −0.04 ± 0.05
-        ("higher", None, 0.16, "not tested"),
+        ("lower", None, 0.16, "undecided"),  # −0.04 ± 0.05
+        ("higher", None, 0.16, "undecided"),
         ("no-worse", 0.06, 0.20, "agrees"),  # 0 ± 0.05
-        ("no-worse", 0.04, 0.20, "not tested"),
+        ("no-worse", 0.04, 0.20, "undecided"),
         ("no-worse", 0.04, 0.30, "disagrees"),  # +0.10 ± 0.05
         ("no-worse", 0.20, 0.30, "agrees"),
     ],
@@ -96,16 +96,16 @@ def test_the_interval_decides(expect: str, margin: float | None, second: float, 
     assert found.interval == pytest.approx((second - 0.2 - 0.05, second - 0.2 + 0.05))
     assert found.verdict == verdict
     edge = "0" if margin is None else f"+{100 * margin:.2f} pp"
-    assert found.reason == (f"not told apart: the interval holds {edge}" if verdict == "not tested" else "")
+    assert found.reason == (f"the interval holds {edge}" if verdict == "undecided" else "")
 
 
 def test_no_worse_is_the_other_way_round_where_higher_is_better() -> None:
     better = Metric("accuracy", "fraction", "higher")
     sides = [Number("a", None, value=0.9, interval=(0.87, 0.93)), Number("b", None, value=0.87, interval=(0.83, 0.91))]
-    verdicts = [Answer(better, "", sides[0], sides[1], "higher", m, "").verdict for m in (0.0, 0.07, 0.09)]
-    assert verdicts == ["not tested", "not tested", "agrees"]  # −0.03 ± 0.05
-    assert Answer(better, "", sides[0], sides[1], "higher", 0.07, "").reason.endswith("holds -7.00 pp")
-    assert Answer(better, "", sides[1], sides[0], "lower", 0.07, "").reason.endswith("holds +7.00 pp")
+    verdicts = [Answer(better, "", [(sides[0], sides[1])], "higher", m, "").verdict for m in (0.0, 0.07, 0.09)]
+    assert verdicts == ["undecided", "undecided", "agrees"]  # −0.03 ± 0.05
+    assert Answer(better, "", [(sides[0], sides[1])], "higher", 0.07, "").reason.endswith("holds -7.00 pp")
+    assert Answer(better, "", [(sides[1], sides[0])], "lower", 0.07, "").reason.endswith("holds +7.00 pp")
 
 
 def test_what_rises_and_falls_together_is_told_apart_sooner() -> None:
@@ -129,10 +129,11 @@ def test_an_end_that_is_cut_off_makes_no_interval_narrower() -> None:
 @given(st.lists(st.floats(0, 1), min_size=4, max_size=4), st.sampled_from([0.0, 0.1]))
 def test_the_question_asked_from_the_other_side_has_the_same_answer(numbers: list[float], margin: float) -> None:
     one, half, two, other = numbers
+    half, other = max(half, 1e-6), max(other, 1e-6)  # where nothing varies there is no interval
     first = Number("a", None, value=one, interval=(one - half, one + half))
     second = Number("b", None, value=two, interval=(two - other, two + other))
-    lower = Answer(ERROR, "", first, second, "lower", margin, "")
-    higher = Answer(ERROR, "", second, first, "higher", margin, "")
+    lower = Answer(ERROR, "", [(first, second)], "lower", margin, "")
+    higher = Answer(ERROR, "", [(second, first)], "higher", margin, "")
     assert lower.verdict == higher.verdict
     certain = abs(two - one - margin) > hypot(half, other) + 1e-9
     if certain:
@@ -147,6 +148,7 @@ def test_a_row_has_both_numbers_the_difference_and_the_papers() -> None:
         "ours": "20.0 % → 10.0 %",
         "expected": "< 0",
         "difference": "-10.00 pp [-15.00, -5.00]",
+        "interval over": "1,000 images, one training",
         "paper": "20 → 10 %",
         "verdict": "agrees",
     }
@@ -206,6 +208,94 @@ def test_of_several_results_the_one_of_the_most_draws_and_then_the_first_is_take
         assert answer(claims(pairs=pair(asked, {})), known).first.value == pytest.approx(value)
 
 
+# --- several trainings ------------------------------------------------------------------------------------------
+
+
+def trained(spec: str, *values: float, first: int = 0, members: int = 1) -> list[dict[str, Any]]:
+    """Records of a model's trainings from number `first` on, of so many members, each with a value of mean_error."""
+
+    def one(number: int, value: float) -> dict[str, Any]:
+        seeds = range(number * members, (number + 1) * members)
+        model = {"weights_checksum": f"sha256:{number:064}", "training": [training(seed) for seed in seeds]}
+        return around(spec, value, model=model)
+
+    return [one(number, value) for number, value in enumerate(values, first)]
+
+
+def training(seed: int) -> dict[str, Any]:
+    """How a member of a model was trained."""
+    versions = {"stressbench": "0.2.0", "torch": "2.9.0"}
+    return {
+        "spec": "a", "seed": seed, "dataset": "squares", "split": "train", "fingerprint": "sha256:" + "a" * 64,
+        "validation": 0, "recipe": "short", "epochs": 16, "settings": {}, "precision": "float32",
+        "measured_on": "test", "metrics": {}, "seconds": 1.0, "device": "cpu", "device_name": "x", "versions": versions,
+    }  # fmt: skip
+
+
+def test_the_interval_of_several_trainings_is_over_images_and_trainings() -> None:
+    known = group(*trained("a", 0.20, 0.22, 0.21), *trained("b", 0.10, 0.16, 0.13))
+    found = answer(claims(), known)
+    differences = [-0.10, -0.06, -0.08]
+    assert found.values == pytest.approx((0.21, 0.13))
+    assert found.differences == pytest.approx(differences)
+    # Both jackknives move by 0.03 in t units, in different patterns, and alike for all trainings.
+    images = (hypot(0.03, 0.03) / scipy.stats.t.ppf(0.975, 19)) ** 2
+    between = np.var(differences, ddof=1) / 3
+    freedom = (images + between) ** 2 / (images**2 / 19 + between**2 / 2)
+    half = scipy.stats.t.ppf(0.975, freedom) * np.sqrt(images + between)
+    assert found.interval == pytest.approx((-0.08 - half, -0.08 + half))
+    (line,) = claimed(render(claims(), [known]))
+    assert line["by training"] == "0: -10.00 pp, 1: -6.00 pp, 2: -8.00 pp"
+    assert line["interval over"] == "1,000 images, 3 trainings"
+    assert line["ours"] == "21.0 % → 13.0 %"
+    assert line["first → second"].count("](") == 6
+
+
+def test_only_trainings_that_both_models_have_are_pairs() -> None:
+    known = group(*trained("a", 0.2, 0.3), *trained("b", 0.1, 0.5, first=1))
+    assert answer(claims(), known).differences == pytest.approx([0.1 - 0.3])
+    # An ensemble's training 0 has the seeds 0, 1, 2; training 1 has 3, 4, 5.
+    known = group(*trained("a", 0.2, 0.3), *trained("b", 0.1, 0.15, members=3))
+    assert answer(claims(), known).differences == pytest.approx([-0.1, -0.15])
+    # Weights that came from elsewhere are of no numbered training: one of each model, over images alone.
+    known = group(*trained("a", 0.2, 0.3), around("b", 0.1))
+    found = answer(claims(), known)
+    assert found.differences == pytest.approx([-0.1])
+    assert found.interval == pytest.approx((-0.1 - hypot(0.03, 0.03), -0.1 + hypot(0.03, 0.03)))
+
+
+def test_a_training_without_the_number_leaves_the_claim_untested() -> None:
+    known = group(*trained("a", 0.2, 0.3), trained("b", 0.1)[0], fields("b", 0.1, model=trained("b", 0, 0)[1]["model"]))
+    found = answer(claims(), known)
+    assert (found.verdict, found.reason) == ("not tested", "no interval in the record of b")
+    assert found.difference == pytest.approx(-0.15)
+
+
+def test_the_extreme_of_several_trainings_is_the_mean_of_theirs() -> None:
+    models = [one["model"] for one in trained("a", 0, 0)]
+    errors = ((0.2, 0.2, 0.25, 0.3, 0.4), (0.2, 0.2, 0.25, 0.3, 0.6))
+    known = group(*(foggy(each, model=model) for each, model in zip(errors, models, strict=True)))
+    found = answer(claims("extremes"), known)
+    assert found.values == pytest.approx((0.3, 0.5))
+    assert found.differences == pytest.approx([0.1, 0.3])
+
+
+def test_the_report_opens_with_a_row_for_each_question() -> None:
+    pairs = [*pair({}, {}), *pair({"model": "b"}, {"model": "a"})]
+    page = render(claims(pairs=pairs), [group(around("a", 0.2, 0.03), around("b", 0.1, 0.04))])
+    header, _, row = parsed(page)[0]
+    assert page.index("| claim") < page.index("Made from")
+    assert dict(zip(header, row, strict=True)) == {
+        "claim": "Is b better than a? (mean\\_error)",
+        "paper": "–",
+        "ours": "20.0 % → 10.0 %",
+        "difference": "-10.00 pp [-15.00, -5.00]",
+        "interval over": "1,000 images, one training",
+        "verdict": "**agrees**",
+        "all its tests": "1 agrees, 1 disagrees",
+    }
+
+
 # --- what is not tested ---------------------------------------------------------------------------------------
 
 
@@ -223,7 +313,6 @@ def test_what_is_not_tested_says_why() -> None:
          "the record of a has no mCE; the record of b has no mCE"),
         ([group(fields("a"), b)], claims(), "no interval in the record of a"),
         ([group(fields("a"), fields("b"))], claims(), "no interval in the record of a and b"),
-        ([group(a, around("b", 0.2))], claims(), "not told apart: the interval holds 0"),
         ([group(a, stranger, b)], claims(), "several distributions have records of a to compare with b"),
     ]  # fmt: skip
     for known, wanted, reason in cases:
@@ -279,7 +368,7 @@ def foggy(errors: Sequence[float | None], **changes: Any) -> dict[str, Any]:
     [
         ((0.2, 0.2, 0.25, 0.3, 0.4), {}, (0.3, 0.4), "agrees"),
         ((0.2, 0.2, 0.5, 0.3, 0.4), {}, (0.5, 0.4), "disagrees"),
-        ((0.2, 0.2, 0.25, 0.39, 0.4), {}, (0.39, 0.4), "not tested"),
+        ((0.2, 0.2, 0.25, 0.39, 0.4), {}, (0.39, 0.4), "undecided"),
         ((0.2, 0.2, 0.5, 0.3, 0.4), {"against": [1, 2]}, (0.2, 0.4), "agrees"),
         ((0.2, 0.2, 0.5, 0.3, 0.4), {"inside": [3, 5]}, (0.2, 0.5), "agrees"),
         ((0.2, 0.2, 0.5, 0.3, 0.4), {"inside": [1, 2], "expect": "lower"}, (0.3, 0.2), "agrees"),
@@ -345,7 +434,7 @@ def test_the_page_says_what_it_is_made_from() -> None:
     page = render(claims(), [group(around("a"), around("b", 0.1, model={"weights_source": "trained here, seed 3"}))])
     assert page.startswith("# Replication report\n")
     assert "The dataset is squares (1,000 test images)." in page
-    assert "Claims: 1. Agrees: 1. Disagrees: 0. Not tested: 0." in page
+    assert "Tests: 1. 1 agrees." in page
     assert "About it." in page
     assert "## Is b better than a?\n\nThe paper's numbers: somebody, table 1." in page
     assert re.search(r"\| b +\| trained here, seed 3 +\| +bbbbbbbb +\| corruption", page)
