@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
 
@@ -32,8 +32,8 @@ def robustbench(dataset: Dataset, argument: str, threat: Threat = "Linf", zoo: Z
     `threat` is the list that it is in, `zoo` the set that it was trained for, by default the dataset itself.
     Raises `UserError` for names that the list does not have, and for networks of several files.
     """
-    known = ("cifar10", "cifar100", "imagenet")
-    chosen = zoo or next((name for name in (dataset.published, dataset.name) if name in known), None)
+    own: list[Zoo] = [name for name in get_args(Zoo) if name in (dataset.published, dataset.name)]
+    chosen = zoo or next(iter(own), None)
     if chosen is None:
         raise UserError(f"RobustBench has no networks for {dataset.name}: give zoo=cifar10, cifar100 or imagenet")
     networks = _networks(chosen, threat)

@@ -112,6 +112,8 @@ def test_picked_images_are_behind_the_training_set(tmp_path: Path) -> None:
     [
         ("dataset,split,index\nother,pool,0\n", "images of other"),
         ("dataset,split,index\nphotos,pool,99\n", "lacks"),
+        ("dataset,split,index\nphotos,test,0\n", "the test split of photos, which models are scored on"),
+        ("dataset,split,index\nphotos,calibration,0\n", "the calibration split of photos"),
         ("dataset,split,index\n", "not a file of `bench acquire`"),
         ("image,label\n1,2\n", "not a file of `bench acquire`"),
     ],

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from stressbench import randomness
+from stressbench import held_out, randomness
 from stressbench._util.files import replace as write
 from stressbench._util.files import writing
 from stressbench.contracts import Classification, Dataset, InMemory, Predictor, Segmentation
@@ -71,6 +71,11 @@ def extended(train_set: Dataset, path: Path, splits: Callable[[str], Dataset]) -
         raise UserError(f"{path} is not a file of `bench acquire`: {error}") from error
     if name != train_set.name:
         raise UserError(f"{path} has images of {name}, and {train_set.name} is trained on: acquire from its own pool")
+    if split in ("test", *held_out.SPLITS):
+        raise UserError(
+            f"{path} has images of the {split} split of {name}, which models are scored on or fitted to: acquire from "
+            "the pool"
+        )
     pool = splits(str(split))
     if pool.split != split or not bool((indices < len(pool.images)).all()):
         raise UserError(f"{path} has images that the {split} split of {name} lacks: acquire from it again")
