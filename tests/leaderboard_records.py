@@ -46,6 +46,7 @@ def fields(
         names = next(iter(metrics.values()), {})
         return {name: {str(size): metrics[size][name] for size in metrics} for name in names}
 
+    name = spec.partition(",")[0].partition(":")[0]
     by_size = {size: rows(value) for size, value in (curve or {}).items()}
     result: dict[str, Any] = {
         "schema_version": 3,
@@ -60,7 +61,7 @@ def fields(
         },
         "model": {
             "spec": spec, "distribution": "tiny-models", "version": "1.0",
-            "plugins": [{"name": "tiny", "distribution": "tiny-models", "version": "1.0"}],
+            "plugins": [{"name": name, "distribution": "tiny-models", "version": "1.0"}],
             "parameters": 12, "stochastic": False,
             "weights_checksum": "sha256:" + "b" * 64, "weights_source": "the plugin's own",
         },
@@ -127,6 +128,7 @@ def around(
 ) -> dict[str, Any]:
     """The same as `fields`, with intervals: the values ± `half`, cut off at 0.
 
+    `clean_error` is a count of images, also without a group, and its interval has the nearest width that counts give.
     What the values are without each group of images is a little more or less by one of three patterns, "a" having
     another one than "b": numbers of the same pattern rise and fall together, those of different ones independently.
     """
@@ -142,7 +144,22 @@ def around(
         record["jackknife"][name] = {
             size: None if at is None else (at + step * raised).tolist() for size, at in values.items()
         }
+    _count_groups(record, "clean_error", np.round(step * record["dataset"]["n"]) * raised)
     return record
+
+
+def _count_groups(record: dict[str, Any], name: str, fewer: np.ndarray) -> None:
+    """Make a metric's jackknife one of counts: each group has an equal share of the errors, and `fewer` less."""
+    n = record["dataset"]["n"]
+    sizes = np.array([len(range(group, n, 20)) for group in range(20)])
+    for size, value in {str(record["draws"]): record["metrics"][name], **record["curves"].get(name, {})}.items():
+        wrong = round(value * n)
+        share = wrong // 20 + (np.arange(20) < wrong % 20)
+        apart = fewer if ((share - fewer >= 0) & (share - fewer <= sizes)).all() else 0 * fewer
+        without = (wrong - share + apart) / (n - sizes)
+        half = scipy.stats.t.ppf(0.975, 19) * np.sqrt(19) * without.std()
+        ends = None if half < 1e-12 else (max(value - half, 0.0), min(value + half, 1.0))
+        record["jackknife"][name][size], record["intervals"][name][size] = without.tolist(), ends
 
 
 def parsed(text: str) -> list[list[list[str]]]:

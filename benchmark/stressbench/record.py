@@ -46,7 +46,9 @@ _LARGEST = 16 * 2**20  # bytes; a typical record has some tens of thousands
 _CONTROL = re.compile(r"[\x7f-\x9f]|(?<!\\)(?:\\\\)*\\(?:[bf]|u00(?:[01][0-9a-f]|7f|[89][0-9a-f]))", re.IGNORECASE)
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, le=10**14)]
+Images = Annotated[int, Field(ge=1, le=10**9)]
+Draws = Annotated[int, Field(ge=1, le=10**6)]
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 Text = Annotated[str, Field(min_length=1, max_length=300)]
 
@@ -58,17 +60,18 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
-Size = Annotated[str, Field(pattern=r"^[1-9][0-9]*$")]  # a number of draws, in digits
+Size = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,6}$")]  # a number of draws, in digits
 # Metrics over ensemble sizes: metric → size → value.
-Curves = dict[str, dict[Size, Number | None]]
+_Sizes = Field(max_length=64)
+Curves = dict[str, Annotated[dict[Size, Number | None], _Sizes]]
 # The same for 95 % intervals, and for the metric without each group of images, from which they are computed.
-Intervals = dict[str, dict[Size, tuple[Number, Number] | None]]
-Jackknife = dict[str, dict[Size, list[Number] | None]]
+Intervals = dict[str, Annotated[dict[Size, tuple[Number, Number] | None], _Sizes]]
+Jackknife = dict[str, Annotated[dict[Size, list[Number] | None], _Sizes]]
 
 
 class Row(_Part):
     condition: dict[str, str | int | float]
-    n: Annotated[int, Field(ge=1)]
+    n: Images
     metrics: dict[str, Number | None]
     curves: Curves = {}
     jackknife: dict[str, list[Number] | None] = {}
@@ -101,7 +104,7 @@ class SuiteInfo(_Part):
     version: Text
     distribution: Text
     distribution_version: Text
-    options: dict[str, str]
+    options: Annotated[dict[str, Annotated[str, Field(max_length=300)]], Field(max_length=50)]
     baseline: Baseline | None
     protocol: Text | None = None
     """How the images are stressed if that depends on the dataset, for example constants for this image size."""
@@ -115,7 +118,7 @@ class SuiteInfo(_Part):
 class DatasetInfo(_Part):
     name: Text
     split: Text
-    n: Annotated[int, Field(ge=1)]
+    n: Images
     fingerprint: Digest
     """Of the clean images and targets that were used."""
     altered: bool
@@ -180,7 +183,7 @@ class ModelInfo(_Part):
     distribution: Text
     """The distribution of the outermost plugin."""
     version: Text
-    plugins: Annotated[list[PluginInfo], Field(min_length=1)]
+    plugins: Annotated[list[PluginInfo], Field(min_length=1, max_length=50)]
     """All plugins that the spec names, the outermost first."""
     parameters: Count
     stochastic: bool
@@ -194,7 +197,7 @@ class Environment(_Part):
     stressbench: Text
     commit: str | None
     python: Text
-    packages: dict[str, str]
+    packages: Annotated[dict[str, Text], Field(max_length=200)]
     platform: Text
     device: Text
     """The device's model name; the record's `device` is torch's name."""
@@ -227,10 +230,10 @@ class Record(_Part):
     sources: list[DatasetInfo] = []
     """Other datasets that conditions were measured on."""
     model: ModelInfo
-    draws: Annotated[int, Field(ge=1)]
+    draws: Draws
     seed: int
     precision: Text
-    batch_size: Annotated[int, Field(ge=1)]
+    batch_size: Images
     device: Text
     environment: Environment
     timing: Timing
@@ -240,7 +243,7 @@ class Record(_Part):
     intervals: Intervals
     """95 % intervals of the metrics, by number of draws; empty in upgraded records."""
     jackknife: Jackknife
-    findings: list[Finding]
+    findings: Annotated[list[Finding], Field(max_length=100)]
     conditions: Annotated[list[Row], Field(min_length=1)]
 
     _folder: Path | None = PrivateAttr(None)

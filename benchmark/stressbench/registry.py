@@ -232,7 +232,7 @@ def resolve(text: str) -> ResolvedModel:
     """
     given = parse(text)
     entry, factory, spec = _found(given)
-    inner = [resolve(name) for name in _named(factory, spec)]
+    inner = [resolve(name) for name in named_models(factory, spec)]
     typed = _typed(entry, factory, spec, spec.options, leading=1)
     canonical = str(spec)
     if inner:
@@ -326,7 +326,7 @@ def _typed(
     return typed
 
 
-def _named(factory: Callable[..., Any], spec: Spec) -> list[str]:
+def named_models(factory: Callable[..., Any], spec: Spec) -> list[str]:
     """The models that a spec's argument names, where the callable says that it names some."""
     argument = signatures.parameters(factory, leading=1).get("argument")
     if argument is None or spec.argument is None or signatures.annotation(factory, argument) is not ModelName:

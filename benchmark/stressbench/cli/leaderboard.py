@@ -51,8 +51,9 @@ def check(files: tuple[Path, ...], base: str | None, root: Path) -> None:
         raise UserError("nothing says what to check: pass record files, or --base with a commit, and not both")
     added, found = (list(files), []) if base is None else changes.since(base, root)
     board = records.readable(root)
+    fresh = [] if base is None else [path.resolve().relative_to(root.resolve()) for path in added]
     for path in added:
-        found += [(path, fault) for fault in checks.file(path, root, board, datetime.now(UTC))]
+        found += [(path, fault) for fault in checks.file(path, root, board, datetime.now(UTC), fresh)]
     listed: dict[Path, list[str]] = {}
     for path, fault in found:
         listed.setdefault(path, []).append(str(fault))

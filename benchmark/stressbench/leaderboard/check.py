@@ -6,9 +6,10 @@ follows from others is computed again and compared.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import get_args
 
 from pydantic import ValidationError
@@ -16,11 +17,8 @@ from pydantic import ValidationError
 from stressbench import record as records
 from stressbench import registry
 from stressbench.contracts import Suite
-from stressbench.datasets.digits import digits
-from stressbench.datasets.fingerprint import fingerprint
-from stressbench.datasets.parquet import stands_for
 from stressbench.errors import UserError
-from stressbench.leaderboard import numbers
+from stressbench.leaderboard import facts, numbers, relations
 from stressbench.leaderboard.numbers import Fault
 from stressbench.leaderboard.paths import RECORDS, paths, result
 from stressbench.leaderboard.words import shown, strange
@@ -29,14 +27,16 @@ from stressbench.results.conditions import describe
 from stressbench.spec import parse
 
 _CLOCKS = timedelta(days=1)  # by how much a contributor's clock may be ahead
-# The sets whose pixels come with the harness, so that their fingerprints are known everywhere.
-_EMBEDDED = {"digits": digits}
+_FIRST = datetime(2025, 1, 1, tzinfo=UTC)
 
 
-def file(path: Path, root: Path, board: Mapping[Path, Record], now: datetime | None = None) -> list[Fault]:
+def file(
+    path: Path, root: Path, board: Mapping[Path, Record], now: datetime | None = None, fresh: Collection[Path] = ()
+) -> list[Fault]:
     """The faults of a file of the leaderboard in `root`; `board` holds the leaderboard's records.
 
-    The date is compared with `now` if given; building the pages must not depend on the clock.
+    The date is compared with `now` if given; building the pages must not depend on the clock. `fresh` are the files,
+    relative to `root`, that the same submission adds: none of them is a baseline for another one.
     """
     inside = _inside(path, root)
     if inside is None or inside.parts[0] != RECORDS:
@@ -47,7 +47,10 @@ def file(path: Path, root: Path, board: Mapping[Path, Record], now: datetime | N
         record = records.load(path)
     except UserError as error:
         return _unreadable(error, path)
-    found = faults(record, [other for where, other in board.items() if where != inside])
+    others = {where: other for where, other in board.items() if where != inside}
+    found = faults(
+        record, list(others.values()), facts.known(root), [others[where] for where in fresh if where in others]
+    )
     if inside not in paths(record):
         found.append(Fault("", f"belongs in {root / paths(record)[0]}"))
     if now is not None and record.created.tzinfo is not None and record.created > now + _CLOCKS:
@@ -55,20 +58,25 @@ def file(path: Path, root: Path, board: Mapping[Path, Record], now: datetime | N
     return found
 
 
-def faults(record: Record, others: Sequence[Record]) -> list[Fault]:
-    """The faults of a record, by itself and in relation to the leaderboard's other records."""
+def faults(
+    record: Record, others: Sequence[Record], known: facts.Known = MappingProxyType({}), fresh: Sequence[Record] = ()
+) -> list[Fault]:
+    """The faults of a record, by itself and in relation to the leaderboard's other records, some of them `fresh`."""
     found = [Fault(*one) for one in strange(record)]
     if found:
         return found  # what follows takes these words to be names
-    found = [*_facts(record), *_data(record, others)]
+    found = [*_facts(record), *_data(record, others, known)]
     try:
         suite = standard(record)
     except UserError as error:
         return [*found, Fault("suite", str(error))]
     conditions = [*_conditions(suite, record)]
     counts = [] if conditions else [*_counts(suite, record)]  # which asks the suite about them
-    rows = [*counts, *conditions, *numbers.rows(suite, record), *_baseline(suite, record, others)]
-    return [*found, *(rows or [*numbers.recomputed(suite, record), *numbers.intervals(suite, record)])]
+    found += facts.stress(suite, record.dataset)
+    rows = [*counts, *conditions, *numbers.rows(suite, record), *_baseline(suite, record, others, fresh)]
+    if rows := rows or [*numbers.recomputed(suite, record), *numbers.intervals(suite, record)]:
+        return [*found, *rows]
+    return [*found, *relations.rows(suite, record)]  # which takes shapes and ranges to be right
 
 
 def standard(record: Record) -> Suite:
@@ -117,6 +125,8 @@ def _facts(record: Record) -> Iterator[Fault]:
     """Consistency between the fields of a record."""
     if record.created.tzinfo is None:
         yield Fault("created", "has no time zone: dates are UTC")
+    elif record.created < _FIRST:
+        yield Fault("created", f"is {record.created.isoformat()}: there were no records before {_FIRST.year}")
     try:
         written = str(parse(record.model.spec))
     except UserError as error:
@@ -124,31 +134,24 @@ def _facts(record: Record) -> Iterator[Fault]:
     else:
         if written != record.model.spec:
             yield Fault("model.spec", f"is {shown(record.model.spec)}, which is written {shown(written)}")
+        yield from facts.model(record)
     if record.precision not in get_args(Precision):
         yield Fault("precision", f"is {shown(record.precision)}: it is one of {', '.join(get_args(Precision))}")
     if not record.model.stochastic and record.draws != 1:
         yield Fault("draws", f"is {record.draws}, and a deterministic model has one draw")
-    if record.dataset.stress == "generated" and record.dataset.stress_verified is not None:
-        yield Fault("dataset.stress_verified", "is for official files, and the stress was generated")
     if record.timing.seconds < 0 or record.timing.images_per_second < 0:
         yield Fault("timing", "is negative")
 
 
-def _data(record: Record, others: Sequence[Record]) -> Iterator[Fault]:
+def _data(record: Record, others: Sequence[Record], known: facts.Known) -> Iterator[Fault]:
     """Whether the images are those of the named dataset."""
     data = record.dataset
-    if (meant := stands_for(data.name)) not in (None, data.name):
-        yield Fault("dataset.name", f"is {shown(data.name)}, which looks like {meant} and is not")
-    if data.name in _EMBEDDED:
-        images = _EMBEDDED[data.name]("train" if data.split == "train" else "test")
-        if data.n > len(images.images):
-            yield Fault("dataset.n", f"is {data.n}, and {data.name} has {len(images.images)} {images.split} images")
-        elif data.altered or data.fingerprint != fingerprint(images, data.n):
-            yield Fault(
-                "dataset.fingerprint", f"is not that of the first {data.n} {images.split} images of {data.name}"
-            )
     label = dataset_label(record)
-    same = [other for other in others if dataset_label(other) == label and other.dataset.n == data.n]
+    yield from facts.images(label, data, "dataset", known)
+    for i, source in enumerate(record.sources):
+        yield from facts.images(source.name, source, f"sources.{i}", known)
+    sure = data.n in known.get(label, {})  # then the others may be wrong, and this one is not kept out for it
+    same = [other for other in others if dataset_label(other) == label and other.dataset.n == data.n and not sure]
     foreign = [other for other in same if other.dataset.fingerprint != data.fingerprint]
     if foreign:
         yield Fault(
@@ -204,7 +207,7 @@ def _counts(suite: Suite, record: Record) -> Iterator[Fault]:
             yield Fault(f"conditions.{i}.n", f"is {row.n}, and the dataset has {wanted} images")
 
 
-def _baseline(suite: Suite, record: Record, others: Sequence[Record]) -> Iterator[Fault]:
+def _baseline(suite: Suite, record: Record, others: Sequence[Record], fresh: Sequence[Record]) -> Iterator[Fault]:
     """Whether the baseline is known; with an invented baseline any model would look good."""
     given = record.suite.baseline
     if given == suite.baseline(record.dataset):
@@ -218,7 +221,14 @@ def _baseline(suite: Suite, record: Record, others: Sequence[Record]) -> Iterato
         for one in (record, *others)
         if one.suite.name == suite.name and one.dataset.content == record.dataset.content
     ]
-    if any(one.model.spec == given.model and one.conditions == given.conditions for one in alike):
+    same = [one for one in alike if one.model.spec == given.model and one.conditions == given.conditions]
+    if any(one not in fresh for one in same):
+        return
+    if same:
+        yield Fault(
+            "suite.baseline",
+            f"is {shown(given.model)}, whose record is of the same submission: submit that alone, first",
+        )
         return
     yield Fault(
         "suite.baseline",

@@ -11,6 +11,7 @@ from stressbench.spec import slug
 
 RECORDS = "records"
 REPLAYS = "replays"
+DATASETS = "datasets.toml"
 CLAIMS = "claims.toml"
 REPLICATION = "REPLICATION.md"
 GENERATED = ("README.md", "index.html", REPLICATION)

@@ -9,7 +9,7 @@ from stressbench import record as records
 from stressbench._util.files import replace as put
 from stressbench._util.files import writing
 from stressbench.errors import UserError
-from stressbench.leaderboard import check
+from stressbench.leaderboard import check, facts
 from stressbench.leaderboard.numbers import Fault
 from stressbench.leaderboard.paths import RECORDS, paths, result
 from stressbench.record import Record
@@ -22,7 +22,7 @@ def add(run: Path, root: Path, replace: bool) -> Path:
     """
     record = records.load(run)
     board = {where: other for where, other in readable(root).items() if result(other) != result(record)}
-    require_faultless(run, check.faults(record, list(board.values())))
+    require_faultless(run, check.faults(record, list(board.values()), facts.known(root)))
     path, other = (root / place for place in paths(record))
     if path.exists() and result(records.load(path)) != result(record):
         path = other

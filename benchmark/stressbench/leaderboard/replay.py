@@ -23,7 +23,7 @@ from stressbench.execution.executors import alone
 from stressbench.execution.plan import Plan
 from stressbench.execution.request import RunRequest
 from stressbench.execution.runner import Run
-from stressbench.leaderboard import check, notes
+from stressbench.leaderboard import check, facts, notes
 from stressbench.leaderboard.notes import Note
 from stressbench.leaderboard.paths import RECORDS, result, training
 from stressbench.leaderboard.records import readable, require_faultless
@@ -69,7 +69,7 @@ def replay(path: Path, root: Path, count: int, seed: int, means: Means, screen: 
     """
     record = records.load(path)
     others = [other for other in readable(root).values() if result(other) != result(record)]
-    require_faultless(path, check.faults(record, others))
+    require_faultless(path, check.faults(record, others, facts.known(root)))
     planned = _plan(record, means)
     first, *rest = planned.conditions
     chosen = random.Random(seed).sample(rest, min(count, len(rest)))

@@ -39,6 +39,11 @@ class Metric:
     number whose spread cannot be had by leaving images out, such as the place of a maximum: it has no interval and no
     test.
     """
+    share_of: str | None = None
+    """What it counts a share of, for a condition's metric: `"n"`, the images of the row, or another metric of the row.
+
+    A leaderboard then refuses a value that no whole number of images gives.
+    """
 
     @property
     def range(self) -> tuple[float, float]:

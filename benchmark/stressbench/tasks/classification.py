@@ -25,7 +25,7 @@ class Classification:
     classes: int
     name: ClassVar[str] = "classification"
     row_metrics: ClassVar[tuple[Metric, ...]] = (
-        Metric("error", "fraction", "lower"),
+        Metric("error", "fraction", "lower", share_of="n"),
         Metric("nll", "nats", "lower"),
         Metric("ece", "fraction", "lower"),
         Metric("signed_ece", "fraction", None, bounds=(-1, 1)),

@@ -73,9 +73,9 @@ class AdversarialSuite(StressSuite):
         Metric("clean_accuracy", "fraction", "higher", interval="proportion"),
     )
     row_metrics = (
-        Metric("accuracy", "fraction", "higher"),
-        Metric("robust_accuracy", "fraction", "higher"),
-        Metric("asr", "fraction", "lower"),
+        Metric("accuracy", "fraction", "higher", share_of="images"),
+        Metric("robust_accuracy", "fraction", "higher", share_of="n"),
+        Metric("asr", "fraction", "lower", share_of="attackable"),
         Metric("nll", "nats", "lower"),
         Metric("ece", "fraction", "lower"),
         # What the audit reads: images in the row, those of them that were right before, the accuracy of guessing, those

@@ -50,7 +50,7 @@ class LandscapeSuite(Suite):
         Metric("sequence_variance", "number", "lower", bounds=(0, math.inf)),
         Metric("centre_nll", "nats", "lower"),
     )
-    row_metrics = (Metric("nll", "nats", "lower"), Metric("accuracy", "fraction", "higher"))
+    row_metrics = (Metric("nll", "nats", "lower"), Metric("accuracy", "fraction", "higher", share_of="n"))
     figures = (Plane("x", "y", "nll", over=("sequence",)),)
 
     def __init__(

@@ -55,7 +55,7 @@ class ConformalSuite(StressSuite):
     version = f"1.{ENGINE_VERSION}"
     fitted_on = "threshold"
     scoring_options = frozenset({"corruptions", "severities"})
-    row_metrics = (Metric("accuracy", "fraction", "higher", interval="proportion"), *_ROW_METRICS)
+    row_metrics = (Metric("accuracy", "fraction", "higher", interval="proportion", share_of="n"), *_ROW_METRICS)
     metrics = (
         *(Metric(f"worst_gap_{m}_{level}", "fraction", "lower", bounds=(-1, 1)) for m, level in _CASES),
         *(replace(m, name=f"{where}_{m.name}") for where in ("mean", "clean") for m in _ROW_METRICS),

@@ -80,7 +80,7 @@ class FrequencySuite(StressSuite):
         Metric("fgsm_worst_frequency", "number", None, bounds=(0, math.pi), interval=None),
     )
     row_metrics = (
-        Metric("accuracy", "fraction", "higher"),
+        Metric("accuracy", "fraction", "higher", share_of="n"),
         Metric("nll", "nats", "lower"),
         Metric("norm", "number", None),
         Metric("clipped_norm", "number", None),

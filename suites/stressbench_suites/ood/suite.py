@@ -94,7 +94,7 @@ class OodSuite(Suite):
         self._features: Features | None = None
         measures = [measure for measure in _BETTER if metrics == "all" or not measure.startswith("aupr")]
         detected = {f"{measure}_{score}": _BETTER[measure] for measure in measures for score in self._scores}
-        accuracy = Metric("accuracy", "fraction", "higher", interval="proportion")
+        accuracy = Metric("accuracy", "fraction", "higher", interval="proportion", share_of="n")
         self.row_metrics = (accuracy, *(Metric(name, "fraction", better) for name, better in detected.items()))
         self.metrics = (
             *(Metric(f"{far}_{m}", "fraction", better) for far in ("near", "far") for m, better in detected.items()),

@@ -65,7 +65,7 @@ class UncertaintySuite(StressSuite):
         replace(m, name=f"{where}_{m.name}") for where in ("mean", "clean") for m in _ROW_METRICS
     )
     row_metrics: tuple[Metric, ...] = (
-        Metric("accuracy", "fraction", "higher"),
+        Metric("accuracy", "fraction", "higher", share_of="n"),
         Metric("nll", "nats", "lower"),
         *_ROW_METRICS,
     )

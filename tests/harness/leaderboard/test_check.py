@@ -284,12 +284,18 @@ def test_the_baseline_itself_is_in_the_table_that_it_normalises(root: Path, line
     assert lines() == []
 
 
+def pin(root: Path, name: str, n: int, fingerprint: str) -> None:
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "datasets.toml").write_text(f'[{name}]\n{n} = "{fingerprint}"\n')
+
+
 CIFAR100 = {"name": "cifar100", "published": "cifar100", "classes": 100, "image_size": [32, 32]}
 
 
 def test_a_published_baseline_is_compared_number_by_number(root: Path, lines: Lines) -> None:
     place = root / "records" / "cifar100" / "corruption" / "tiny.json"
     info = Record.model_validate(fields(dataset=CIFAR100)).dataset
+    pin(root, "cifar100", info.n, info.fingerprint)
     published = registry.suite("corruption").baseline(info)
     assert published is not None
     right = published.model_dump(mode="json")
@@ -305,6 +311,7 @@ def test_a_published_baseline_is_refused_on_data_that_only_have_the_name(root: P
     published = registry.suite("corruption").baseline(Record.model_validate(fields(dataset=CIFAR100)).dataset)
     assert published is not None
     place = root / "records" / "cifar100" / "corruption" / "tiny.json"
+    pin(root, "cifar100", 1000, "sha256:" + "a" * 64)
     put(with_baseline(published.model_dump(mode="json"), dataset={"name": "cifar100"}), place)
     assert lines(place)[0].startswith("suite.baseline: is neither")
 
