@@ -37,6 +37,7 @@ class Number:
     interval: Interval | None = None
     without: Sequence[float] | None = None  # it without each of the groups of images
     missing: str = ""  # why there is no value
+    minus: Entry | None = None  # whose number was subtracted
 
     @property
     def half_width(self) -> float | None:
@@ -193,22 +194,42 @@ def _compared(claim: Comparison, metrics: Sequence[Metric], groups: Sequence[Gro
 
 
 def _trainings(pair: Pair, one: Metric, two: Metric, group: Group | None) -> list[tuple[Number, Number]]:
-    """Both sides of each training that both models have; where they share none, of the first one of each."""
-    (firsts, first_missing), (seconds, second_missing) = (
-        _results(side.model, group) for side in (pair.first, pair.second)
-    )
+    """Both sides of each training that both have; where they share none, of the first one of each."""
+    firsts, seconds = _numbers(pair.first, one, group), _numbers(pair.second, two, group)
     common = [number for number in firsts if number in seconds]
-    sides = [(firsts[number], seconds[number]) for number in common] or [(_first(firsts), _first(seconds))]
-    return [
-        (_number(pair.first, one, first, first_missing), _number(pair.second, two, second, second_missing))
-        for first, second in sides
-    ]
+    first_of_each = (next(iter(firsts.values())), next(iter(seconds.values())))
+    return [(firsts[number], seconds[number]) for number in common] or [first_of_each]
 
 
-def _number(side: Side, metric: Metric, found: Sequence[Entry], missing: str) -> Number:
+def _numbers(side: Side, metric: Metric, group: Group | None) -> dict[int | None, Number]:
+    """A side's number by training; one that is missing if there is none."""
+    found, missing = _results(side.model, group)
+    numbers = {number: _number(side, metric, entries) for number, entries in found.items()}
+    numbers = numbers or {None: Number(side.model, None, missing=missing)}
+    if side.minus is None:
+        return numbers
+    others = _numbers(side.model_copy(update={"model": side.minus, "minus": None}), metric, group)
+    common = [number for number in numbers if number in others]
+    pairs = {number: (numbers[number], others[number]) for number in common}
+    pairs = pairs or {None: (next(iter(numbers.values())), next(iter(others.values())))}
+    return {number: _less(one, other) for number, (one, other) in pairs.items()}
+
+
+def _less(one: Number, other: Number) -> Number:
+    known = one.value is not None and other.value is not None
+    return Number(
+        f"{one.model} − {other.model}",
+        one.entry,
+        one.at,
+        one.value - other.value if one.value is not None and other.value is not None else None,
+        without=np.subtract(one.without, other.without).tolist() if one.without and other.without else None,
+        missing="" if known else "; ".join(filter(None, (one.missing, other.missing))),
+        minus=other.entry,
+    )
+
+
+def _number(side: Side, metric: Metric, found: Sequence[Entry]) -> Number:
     """A side's number; of several results of a training, from the one with the most draws."""
-    if not found:
-        return Number(side.model, None, missing=missing)
     known = [entry for entry in found if entry.value(metric, side.draws) is not None]
     draws = side.draws
     if not known and side.or_most:
@@ -299,10 +320,6 @@ def _results(model: str, group: Group | None) -> tuple[dict[int | None, list[Ent
     return {
         number: [entry for entry in found if training(entry.record) == number] for number in numbers
     }, f"no record of {model}"
-
-
-def _first(results: dict[int | None, list[Entry]]) -> list[Entry]:
-    return next(iter(results.values()), [])
 
 
 def _fullest(found: Sequence[Answer]) -> Answer:

@@ -46,6 +46,7 @@ class Side(_Part):
     draws: _Count | None = None  # the record's own, which are its most, where none are given
     or_most: bool = False  # a record that does not know its number at these draws gives the one at its most
     metric: Text | None = None  # in place of the comparison's
+    minus: _Model | None = None  # a model whose number is subtracted: the side is what a change of the model brings
 
     @model_validator(mode="after")
     def _most_of_what(self) -> Self:

@@ -167,7 +167,8 @@ def _name(sides: Sequence[Number]) -> str:
 
 
 def _used(answer: Answer) -> list[Entry]:
-    return [side.entry for sides in answer.trainings for side in sides if side.entry is not None]
+    sides = [side for training in answer.trainings for side in training]
+    return [entry for side in sides for entry in (side.entry, side.minus) if entry is not None]
 
 
 def _models(every: Sequence[Answer]) -> str:

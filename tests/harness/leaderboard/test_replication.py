@@ -251,6 +251,26 @@ def test_the_interval_of_several_trainings_is_over_images_and_trainings() -> Non
     assert line["first → second"].count("](") == 6
 
 
+def test_a_side_may_be_what_a_change_of_the_model_brings() -> None:
+    wanted = claims(pairs=pair({"minus": "c"}, {"minus": "d"}))
+    records = [*trained("a", 0.20, 0.22), *trained("c", 0.15, 0.20), *trained("b", 0.40, 0.43), *trained("d", 0.1, 0.2)]
+    found = answer(wanted, group(*records))
+    assert found.values == pytest.approx((0.035, 0.265))
+    assert found.differences == pytest.approx([0.25, 0.21])
+    assert "a − c" in claimed(render(wanted, [group(*records)]))[0]["first → second"]
+    # The jackknives of a and d, b and c cancel or not by their patterns; that of all four is what the interval is from.
+    without = [np.array(one["jackknife"]["mean_error"]["1"]) for one in records]
+    means = [(without[i] + without[i + 1]) / 2 for i in (0, 2, 4, 6)]
+    images = np.var(means[2] - means[3] - means[0] + means[1]) * 19
+    between = np.var([0.25, 0.21], ddof=1) / 2
+    assert found.interval is not None
+    half = found.interval[1] - 0.23
+    freedom = (images + between) ** 2 / (images**2 / 19 + between**2)
+    assert half == pytest.approx(scipy.stats.t.ppf(0.975, freedom) * np.sqrt(images + between))
+    found = answer(wanted, group(*records[:4]))
+    assert found.reason == "no record of b; no record of d to compare with a − c"
+
+
 def test_only_trainings_that_both_models_have_are_pairs() -> None:
     known = group(*trained("a", 0.2, 0.3), *trained("b", 0.1, 0.5, first=1))
     assert answer(claims(), known).differences == pytest.approx([0.1 - 0.3])
