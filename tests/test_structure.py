@@ -107,7 +107,7 @@ def test_files_can_be_read_in_one_sitting(path: Path) -> None:
 
 
 # The names of our own plugins that are words of the harness, too: files, columns, tasks.
-WORDS = {"file", "pairs", "paper", "parquet", "noise", "uncertainty", *TASKS}
+WORDS = {"arrays", "file", "pairs", "paper", "parquet", "noise", "uncertainty", *TASKS}
 HARNESS = ROOTS["stressbench"] / "stressbench"
 # Where the harness may name plugins of ours.
 NAMED = {
@@ -119,6 +119,9 @@ NAMED = {
     "datasets/digits.py": "a dataset",
     "datasets/camvid.py": "a dataset",
     "datasets/nyu.py": "a dataset",
+    "datasets/batches.py": "the layout of published files",
+    "datasets/imagefolder.py": "a dataset",
+    "datasets/own.py": "the kinds of folders, each in the hint of the others",
     "datasets/scenes.py": "two datasets",
     "datasets/sources.py": "datasets",
     "datasets/super_resolution.py": "two datasets",

@@ -131,12 +131,17 @@ def names(kind: str) -> list[str]:
 
 
 def dataset(name: str, split: str, data_dir: Path | None = None, dataset_name: str | None = None) -> Dataset:
-    """The split of a dataset ("test" or "train"), under `dataset_name` if that is given; its labels are checked."""
+    """The split ("test" or "train") of the dataset that a spec names, under `dataset_name` if that is given.
 
+    Its labels are checked. Raises `UserError` for a spec that is wrong.
+    """
     from stressbench.contracts import Dataset
 
-    entry = find("datasets", name)
-    result: Dataset = _expect(Dataset, _call(entry, entry.load(), split, data_dir, dataset_name), entry)
+    spec = parse(name)
+    entry = find("datasets", spec.name)
+    factory = entry.load()
+    typed = _typed(entry, factory, spec, spec.options, _LEADING["datasets"])
+    result: Dataset = _expect(Dataset, _call(entry, factory, split, data_dir, dataset_name, **typed), entry)
     try:
         result.require_targets(entry)
     except UserError as error:

@@ -11,10 +11,10 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Subset
 
-from stressbench.api.pixels import CHANNELS, channels_first, to_bytes
 from stressbench.contracts import Classification, Dataset, InMemory, Task
 from stressbench.datasets.encoded import rgb
 from stressbench.datasets.identity import claimed, identify
+from stressbench.datasets.pixels import CHANNELS, channels_first, to_bytes
 from stressbench.errors import UserError, describe, did_you_mean
 
 _IMAGE = ("image", "img", "pixel_values")

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from stressbench import randomness, registry
-from stressbench.api.pixels import channels_first
 from stressbench.contracts import Batch, Condition, StressSuite
+from stressbench.datasets.pixels import channels_first
 from stressbench.errors import UserError
 from stressbench.results.conditions import describe
 from stressbench.sampling import Unjudged

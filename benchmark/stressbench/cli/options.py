@@ -20,7 +20,7 @@ PATH = click.Path(path_type=Path)
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-def dataset(text: str = "The dataset, for example cifar100.", default: str | None = DATASET) -> Decorator:
+def dataset(text: str = "For example cifar100, or imagefolder,size=64.", default: str | None = DATASET) -> Decorator:
     return click.option("--dataset", default=default, show_default=default is not None, help=text)
 
 
@@ -28,9 +28,7 @@ def data_dir(text: str = "The folder of the data.") -> Decorator:
     return click.option("--data-dir", type=PATH, help=text)
 
 
-dataset_name = click.option(
-    "--dataset-name", help="What records call a dataset of your own; needed for --dataset parquet."
-)
+dataset_name = click.option("--dataset-name", help="What records call a dataset of your own.")
 device = click.option("--device", help="cpu or cuda [default: a GPU if there is one].")
 batch_size = click.option("--batch-size", type=click.IntRange(min=1), help="Images at a time.")
 limit = click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N test images.")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from stressbench.contracts import Dataset, Segmentation
 from stressbench.datasets.masks import Encoded, Images, Lookup, Masks, indices, listed, paired
-from stressbench.datasets.parquet import check_name
+from stressbench.datasets.own import check_name
 from stressbench.errors import UserError
 
 SIZE = (360, 480)

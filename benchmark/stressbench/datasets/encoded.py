@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +15,7 @@ import pyarrow.compute as pc
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
+from torchvision.transforms import functional, v2
 
 from stressbench.errors import UserError
 
@@ -27,33 +29,73 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _SCAN = 4096  # rows whose first bytes are looked at together
 
 
+# The encoded bytes of images start … stop − 1; None for one that has no bytes.
+Fetch = Callable[[int, int], Sequence[bytes | None]]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Brings images of any size to `size`×`size` pixels, as torchvision's Resize(resize) and CenterCrop(size) do."""
+
+    size: int
+    resize: int
+    """What the shorter side is scaled to, bilinearly and antialiased, before the middle is cut out."""
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        scaled = functional.resize(image, [self.resize], v2.InterpolationMode.BILINEAR, antialias=True)
+        cut: Image.Image = functional.center_crop(scaled, [self.size, self.size])
+        return cut
+
+
+def fit(size: int | None, resize: int | None) -> Fit | None:
+    """The `Fit` that two options of a dataset ask for; raises `UserError` for numbers that make none."""
+    if size is None and resize is None:
+        return None
+    if size is None or size < 1 or (resize or size) < size:
+        raise UserError(f"invalid size={size},resize={resize}: expected size of 1 or more pixels, and resize as large")
+    return Fit(size, resize or size)
+
+
 class EncodedImages:
-    """`contracts.Source` of a column of encoded bytes; all must have the size of the first.
+    """`contracts.Source` of images that `fetch` has the bytes of; all must have the size of the first, or are `fitted`.
 
     `where` turns a position into words for an error, such as "row 3 of test.parquet".
     """
 
-    def __init__(self, table: datasets.Dataset, column: str, where: Callable[[int], str]) -> None:
-        self._table = table.select_columns([column]).with_format("arrow")
-        self._column = column
-        self._where = where
-        height, width, _ = self._decode(0, self._bytes(0, 1)[0].as_py(), None).shape
+    def __init__(self, fetch: Fetch, count: int, where: Callable[[int], str], fitted: Fit | None = None) -> None:
+        self._fetch, self._count, self._where, self._fit = fetch, count, where, fitted
+        height, width, _ = self._decode(0, fetch(0, 1)[0], None).shape
         self.size = (height, width)
 
+    @classmethod
+    def of_table(
+        cls, table: datasets.Dataset, column: str, where: Callable[[int], str], fitted: Fit | None = None
+    ) -> EncodedImages:
+        """The images in a column of encoded bytes."""
+        arrow = table.select_columns([column]).with_format("arrow")
+
+        def fetch(start: int, stop: int) -> Sequence[bytes | None]:
+            part = arrow[start : min(stop, len(arrow))].column(column)
+            part = pc.struct_field(part, "bytes") if pa.types.is_struct(part.type) else part
+            found: Sequence[bytes | None] = part.to_pylist()
+            return found
+
+        return cls(fetch, len(arrow), where, fitted)
+
     def __len__(self) -> int:
-        return len(self._table)
+        return self._count
 
     def read(self, start: int, stop: int) -> Tensor:
         """Decode images start … stop−1 to (stop − start, 3, H, W), uint8.
 
         Raises `UserError` for the first image that cannot be decoded or differs in size.
         """
-        encoded = self._bytes(start, stop)
+        encoded = self._fetch(start, min(stop, self._count))
         pixels = np.empty((len(encoded), *self.size, 3), dtype=np.uint8)
 
         def decode(part: range) -> None:
             for i in part:
-                pixels[i] = self._decode(start + i, encoded[i].as_py(), self.size)
+                pixels[i] = self._decode(start + i, encoded[i], self.size)
 
         # Pillow decodes without the interpreter's lock. Results are taken in order: the first fault is the one raised.
         workers = min(os.cpu_count() or 1, 16)
@@ -63,16 +105,12 @@ class EncodedImages:
             list(pool.map(decode, parts))
         return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
 
-    def all_png(self) -> bool:
-        """Whether every image is a PNG file, the format of the published sets."""
-        return all(
-            pc.all(pc.equal(pc.binary_slice(self._bytes(i, i + _SCAN), 0, len(_PNG)), _PNG), min_count=0).as_py()
-            for i in range(0, len(self), _SCAN)
+    def lossless(self) -> bool:
+        """Whether every image is a PNG file, the format of the published sets, with its own pixels."""
+        starts = range(0, self._count, _SCAN)
+        return self._fit is None and all(
+            (one or b"").startswith(_PNG) for i in starts for one in self._fetch(i, i + _SCAN)
         )
-
-    def _bytes(self, start: int, stop: int) -> pa.ChunkedArray:
-        column = self._table[start : min(stop, len(self))].column(self._column)
-        return pc.struct_field(column, "bytes") if pa.types.is_struct(column.type) else column
 
     def _decode(self, index: int, encoded: bytes | None, size: tuple[int, int] | None) -> NDArray[np.uint8]:
         """One image, (H, W, 3); an image of another size is refused before it is decoded."""
@@ -83,6 +121,8 @@ class EncodedImages:
             with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
                 ImageOps.exif_transpose(image, in_place=True)
                 height, width = image.height, image.width
+                if self._fit is not None:
+                    return np.asarray(self._fit(rgb(image)))
                 if size in (None, (height, width)):
                     return np.asarray(rgb(image))
         except Exception as error:  # a damaged file makes Pillow raise nearly anything
@@ -91,7 +131,7 @@ class EncodedImages:
             ) from error
         raise UserError(
             f"image {index} ({self._where(index)}) is {width}×{height}, but image 0 is {self.size[1]}×{self.size[0]}: "
-            "bring all images to one size"
+            "bring all images to one size, with the dataset's option size=N for example"
         )
 
 

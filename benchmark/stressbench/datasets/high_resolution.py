@@ -16,7 +16,7 @@ from stressbench.contracts import Dataset, SuperResolution
 from stressbench.datasets.bicubic import shrink
 from stressbench.datasets.encoded import FORMATS, rgb
 from stressbench.datasets.masks import SUFFIXES, Encoded, listed
-from stressbench.datasets.parquet import check_name
+from stressbench.datasets.own import check_name
 from stressbench.datasets.super_resolution import PATCH, SCALE
 from stressbench.errors import UserError
 

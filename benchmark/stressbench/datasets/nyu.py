@@ -23,7 +23,7 @@ from torchvision.transforms import v2
 from stressbench.contracts import Dataset, Depth, Source
 from stressbench.datasets import folder as parquet_folder
 from stressbench.datasets.masks import Images, Maps, column
-from stressbench.datasets.parquet import check_name
+from stressbench.datasets.own import check_name
 from stressbench.errors import UserError
 
 LABELLED, SPLITS = "nyu_depth_v2_labeled.mat", "splits.mat"

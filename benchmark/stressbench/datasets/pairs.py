@@ -15,7 +15,7 @@ from stressbench.contracts import Dataset, Regression, Source
 from stressbench.datasets import folder as parquet_folder
 from stressbench.datasets.masks import Images, Maps, column
 from stressbench.datasets.official import map_npy
-from stressbench.datasets.parquet import check_name
+from stressbench.datasets.own import check_name
 from stressbench.errors import UserError
 
 _LAYOUTS = (

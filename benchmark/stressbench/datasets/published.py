@@ -7,12 +7,13 @@ from pathlib import Path
 
 from stressbench._util.home import home
 from stressbench.contracts import Archive, Classification, Dataset, InMemory
+from stressbench.datasets.batches import load_batches
 from stressbench.datasets.checksums import CIFAR10_C, LABELS
-from stressbench.datasets.encoded import EncodedImages
 from stressbench.datasets.folder import Columns
 from stressbench.datasets.identity import identify
 from stressbench.datasets.official import CorruptionArchive, PerturbationArchive
-from stressbench.datasets.parquet import Rows, check_name, load_folder, offline, rows_of
+from stressbench.datasets.own import Pixels, Rows, check_name
+from stressbench.datasets.parquet import load_folder, offline, rows_of
 from stressbench.datasets.pull import ARCHIVES
 from stressbench.errors import UserError
 
@@ -25,7 +26,8 @@ _PATIENCE = 10.0  # seconds until the hub counts as out of reach
 class _Published:
     name: str
     repository: str  # on the hub
-    columns: Columns
+    image: str  # its columns
+    label: str
     classes: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -40,7 +42,8 @@ class _Published:
 _CIFAR10 = _Published(
     name="cifar10",
     repository="uoft-cs/cifar10",
-    columns=Columns("img", "label"),
+    image="img",
+    label="label",
     classes=10,
     mean=(0.4914, 0.4822, 0.4465),
     std=(0.2023, 0.1994, 0.2010),
@@ -52,7 +55,8 @@ _CIFAR10 = _Published(
 _CIFAR100 = _Published(
     name="cifar100",
     repository="uoft-cs/cifar100",
-    columns=Columns("img", "fine_label"),
+    image="img",
+    label="fine_label",
     classes=100,
     mean=(0.5071, 0.4867, 0.4408),
     std=(0.2675, 0.2565, 0.2761),
@@ -74,7 +78,8 @@ def cifar100(split: str, data_dir: Path | None = None, name: str | None = None) 
 
 
 def _dataset(published: _Published, split: str, data_dir: Path | None, name: str | None) -> Dataset:
-    """A published set from the hub, or from the Parquet folder `data_dir` with the hub's column names.
+    """A published set from the hub, or from `data_dir`: a Parquet folder with the hub's column names, or CIFAR's own
+    python version.
 
     A test split counts as altered unless its content is the published one (see `identity.py`), a train split unless
     all its images are lossless (PNG, as published), 32×32, and as many as published. A folder under a `name` of its own
@@ -85,7 +90,9 @@ def _dataset(published: _Published, split: str, data_dir: Path | None, name: str
     """
     called = published.name if name is None else check_name(name)
     if data_dir is not None:
-        rows = load_folder(data_dir, split, published.columns, published.classes)
+        rows = load_batches(published.name, data_dir, split) or load_folder(
+            data_dir, split, Columns(published.image, published.label), published.classes
+        )
     elif name is not None:
         raise UserError(f"the published '{published.name}' keeps its name: --dataset-name goes with --data-dir")
     else:
@@ -94,7 +101,7 @@ def _dataset(published: _Published, split: str, data_dir: Path | None, name: str
         identify(called, rows.images, rows.labels, rows.classes, rows.images.size)
         if split == "test"
         else published.name
-        if len(rows.images) == _TRAIN and rows.images.size == _SIZE and rows.images.all_png()
+        if len(rows.images) == _TRAIN and rows.images.size == _SIZE and rows.images.lossless()
         else None
     )
     return Dataset(
@@ -112,7 +119,7 @@ def _dataset(published: _Published, split: str, data_dir: Path | None, name: str
     )
 
 
-def _archives(published: _Published, data_dir: Path | None, images: EncodedImages) -> dict[str, Archive]:
+def _archives(published: _Published, data_dir: Path | None, images: Pixels) -> dict[str, Archive]:
     """The stressed sets beside the clean one.
 
     Without a `data_dir` that is the store. With one the store is not looked at, so that a re-encoded copy is never
@@ -139,7 +146,7 @@ def _archives(published: _Published, data_dir: Path | None, images: EncodedImage
 def _from_hub(published: _Published, split: str) -> Rows:
     from datasets import load_dataset
 
-    repository, columns = published.repository, published.columns
+    repository, image, label = published.repository, published.image, published.label
     unreachable = _unreachable(repository)
     try:
         if unreachable is None:
@@ -153,10 +160,10 @@ def _from_hub(published: _Published, split: str) -> Rows:
             f"'{published.name}' could not be had from the Hugging Face hub ({why}) and is not in its cache: "
             f"clone huggingface.co/datasets/{repository} where there is a network, and name the folder with --data-dir"
         ) from error
-    missing = [name for name in (columns.image, columns.label) if name not in table.column_names]
+    missing = [name for name in (image, label) if name not in table.column_names]
     if missing:
         raise UserError(f"{repository} on the hub has no column '{missing[0]}' any more: use --data-dir")
-    return rows_of(table, columns, published.classes, lambda index: f"row {index} of {repository}, {split}")
+    return rows_of(table, image, label, published.classes, lambda index: f"row {index} of {repository}, {split}")
 
 
 def _unreachable(repository: str) -> str | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from stressbench.contracts import Dataset, Segmentation
 from stressbench.datasets import folder as parquet_folder
 from stressbench.datasets.masks import Encoded, Images, Masks, column, indices, listed, paired
-from stressbench.datasets.parquet import check_name
+from stressbench.datasets.own import check_name
 from stressbench.errors import UserError
 
 VOID = 255

@@ -95,10 +95,17 @@ def suite(text: str) -> Iterator[str]:
 def dataset(text: str, data_dir: Path | None, dataset_name: str | None) -> Iterator[str]:
     """The lines about a dataset: its task, the images of each split, and the fingerprint of an embedded set.
 
-    Raises `UserError` for a dataset whose test split cannot be read.
+    Of one that needs a folder and was given none, what its callable says of it, and its options. Raises `UserError` for
+    a dataset whose test split cannot be read.
     """
-    entry = registry.find("datasets", text)
-    test = registry.dataset(text, "test", data_dir, dataset_name)
+    entry = registry.find("datasets", parse(text).name)
+    try:
+        test = registry.dataset(text, "test", data_dir, dataset_name)
+    except UserError as error:
+        if data_dir is not None:
+            raise
+        yield from (*_usage("datasets", text), "", str(error))
+        return
     height, width = test.image_size
     yield test.name
     yield f"{entry}"

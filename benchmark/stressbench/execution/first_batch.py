@@ -88,16 +88,16 @@ def beside(of_the_suite: Sequence[Finding], of_the_run: Sequence[Finding]) -> li
 
 
 class FirstBatch:
-    """The findings about a run's model: made once, on the first images, and kept in the run's folder."""
+    """The findings about a run's labels and model: made once, on the first images, and kept in the run's folder."""
 
-    def __init__(self, store: Store, screen: Screen) -> None:
-        self._store, self._screen = store, screen
+    def __init__(self, store: Store, screen: Screen, of_the_labels: Sequence[Finding] = ()) -> None:
+        self._store, self._screen, self._of_the_labels = store, screen, of_the_labels
         self.findings = kept_findings(store)
         self._report()
 
     def keep(self, findings: Sequence[Finding]) -> None:
-        """Commit what `judge` found."""
-        self.findings = list(findings)
+        """Commit what `judge` found, after what is known of the labels."""
+        self.findings = [*self._of_the_labels, *findings]
         write_findings(self._store, self.findings)
         self._report()
 

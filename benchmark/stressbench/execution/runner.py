@@ -15,6 +15,7 @@ from stressbench._util.terminal import ProgressCallback, Screen
 from stressbench.contracts import Condition
 from stressbench.datasets.cache import ImageCache
 from stressbench.errors import UserError
+from stressbench.execution import class_balance
 from stressbench.execution.assembly import assemble, outline, suite_info
 from stressbench.execution.cells import Cell, Measured
 from stressbench.execution.first_batch import FirstBatch, beside
@@ -70,7 +71,7 @@ class Run:
         if len(pending) < len(self.part):
             done = len(self.part) - len(pending)
             screen.note(f"{done} of {len(self.part)} conditions are already in {self.store.folder}")
-        self.first_batch = FirstBatch(self.store, screen)
+        self.first_batch = FirstBatch(self.store, screen, class_balance.doubts(plan.dataset, plan.n))
         self.cells = [Cell(condition, 0, plan.images(condition)) for condition in pending]
         if self.part and not pending and self.first_batch.findings is None:  # finished, but has lost its findings
             self.cells = [Cell(plan.conditions[0], 0, 0)]

@@ -188,7 +188,7 @@ def test_two_places(folder: Path, noise: Noise, encode: Encode, write: Write) ->
 
 
 def test_nothing_there(folder: Path, tmp_path: Path) -> None:
-    refuses(folder, "train*.parquet", "one folder down", split="train")
+    refuses(folder, "no train split", "train.parquet", "one folder down", split="train")
     refuses(tmp_path / "nowhere", "nowhere is not there", "--data-dir")
     refuses(folder / "test-00000-of-00001.parquet", "is not a folder")
 
@@ -196,6 +196,58 @@ def test_nothing_there(folder: Path, tmp_path: Path) -> None:
 def test_a_missing_shard(folder: Path) -> None:
     (folder / "test-00000-of-00001.parquet").rename(folder / "test-00001-of-00002.parquet")
     refuses(folder, "does not hold all 2 shards")
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["test-00000-of-00002-3c2da3c1f9e4d0ab.parquet"], "does not hold all 2 shards"),
+        (
+            [
+                "test-00000-of-00002-3c2da3c1f9e4d0ab.parquet",
+                "test-00001-of-00002-9d1b7e02c4aa5f10.parquet",
+                "test-00000-of-00002-77e0d1c2b3a49586.parquet",
+            ],
+            "not of one numbering",
+        ),
+        (["test-00000-of-00001.parquet", "test-00000-of-00002.parquet", "test-00001-of-00002.parquet"], "numbering"),
+        (["test-00000-of-00001.parquet", "test-00000-of-00001 (1).parquet"], "(1).parquet is not a shard"),
+        (["test.parquet", "test_backup.parquet"], "test_backup.parquet is not a shard"),
+        (["test.parquet", "test-1.parquet"], "not of one numbering"),
+        (["test_0.parquet", "test_2.parquet"], "number 1"),
+        (["test/part-0.parquet", "test/part-0 copy.parquet"], "is not a shard of the test split"),
+        (["test/0.parquet", "test.parquet"], "hold the test split"),
+    ],
+)
+def test_what_is_not_one_whole_split(
+    names: list[str], words: str, tmp_path: Path, noise: Noise, encode: Encode, write: Write
+) -> None:
+    for number, name in enumerate(names):
+        write(tmp_path / name, [encode(noise(1, seed=number)[0])], [0])
+    refuses(tmp_path, words)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["test-00000-of-00002-3c2da3c1f9e4d0ab.parquet", "test-00001-of-00002-9d1b7e02c4aa5f10.parquet"],
+        ["test_0.parquet", "test_1.parquet"],
+        ["test1.parquet", "test2.parquet"],
+        ["default/test/0000.parquet", "default/test/0001.parquet"],
+        ["test/part-0.parquet", "test/part-1.parquet"],
+        ["test.parquet", "testing.parquet"],
+        ["test.parquet", "._test.parquet"],
+    ],
+)
+def test_each_file_of_a_split_is_read_once(
+    names: list[str], tmp_path: Path, noise: Noise, encode: Encode, write: Write
+) -> None:
+    for number, name in enumerate(names):
+        write(tmp_path / name, [encode(noise(1, seed=number)[0])], [0])
+    expected = 1 if names[0] == "test.parquet" else 2
+    np.testing.assert_array_equal(
+        load(tmp_path).images.read(0, 9).permute(0, 2, 3, 1), [noise(1, seed=seed)[0] for seed in range(expected)]
+    )
 
 
 def test_scripts_are_left_alone(folder: Path) -> None:
@@ -257,15 +309,15 @@ def test_an_image_by_its_path(tmp_path: Path, encode: Encode, write: Write) -> N
 
 
 def test_missing_columns(tmp_path: Path, noise: Noise, encode: Encode, write: Write) -> None:
-    path = write(tmp_path / "test.parquet", [encode(noise(1)[0])], [0], columns=("image", "label"))
-    refuses(tmp_path, str(path), "no column 'img'", "it has image, label")
-    write(tmp_path / "test.parquet", [encode(noise(1)[0])], [0], columns=("img", "labels"))
-    refuses(tmp_path, "no column 'label'", "did you mean 'labels'?")
+    path = write(tmp_path / "test.parquet", [encode(noise(1)[0])], [0], columns=("picture", "label"))
+    refuses(tmp_path, str(path), "no column is known to be the image", "image=NAME", "the columns are picture, label")
+    write(tmp_path / "test.parquet", [encode(noise(1)[0])], [0], columns=("img", "kind"))
+    refuses(tmp_path, "no column is known to be the label")
 
 
 def test_wrong_types(tmp_path: Path, noise: Noise, encode: Encode, write: Write) -> None:
-    write(tmp_path / "test.parquet", [encode(noise(1)[0])], ["cat"])
-    refuses(tmp_path, "test.parquet", "is string, not integers")
+    write(tmp_path / "test.parquet", [encode(noise(1)[0])], [0.5])
+    refuses(tmp_path, "test.parquet", "is double, not integers or text")
     pq.write_table(pa.table({"img": [[1, 2]], "label": [0]}), tmp_path / "test.parquet")
     refuses(tmp_path, "test.parquet", "not encoded images")
 
