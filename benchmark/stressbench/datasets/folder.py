@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from stressbench._util.checkpoints import is_lfs_pointer, lfs_pointer
 from stressbench.datasets.own import IMAGE, LABEL, count_classes
 from stressbench.errors import UserError, did_you_mean
 
@@ -128,6 +129,8 @@ def inspect(path: Path, columns: Columns) -> File:
             image, label = columns.of(path, schema.names)
             labels = file.read(columns=[label]).column(0)
     except (pa.ArrowException, OSError) as error:
+        if is_lfs_pointer(path):
+            raise UserError(lfs_pointer(path)) from error
         raise UserError(f"{path} is not a whole Parquet file: {error}. Download it again") from error
     return checked(path, schema, image, label, labels)
 

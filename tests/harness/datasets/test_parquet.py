@@ -349,6 +349,12 @@ def test_truncated_file(folder: Path, keep: int) -> None:
     refuses(folder, str(path), "not a whole Parquet file")
 
 
+def test_a_clone_without_git_lfs(folder: Path) -> None:
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:" + 64 * "0" + "\nsize 12345\n"
+    (folder / "test-00000-of-00001.parquet").write_text(pointer)
+    refuses(folder, "is a Git LFS pointer", f"git lfs pull` in {folder}")
+
+
 def test_a_file_damaged_inside(folder: Path) -> None:
     path = folder / "test-00000-of-00001.parquet"
     content = bytearray(path.read_bytes())
