@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import tempfile
 from collections.abc import Callable, Sequence
@@ -9,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 
 from torch import nn
 
@@ -37,6 +39,8 @@ from stressbench.results.conditions import describe
 _SMOOTH: dict[Precision, float] = {"float32": 1e-3, "bfloat16": 2e-2}  # of the value, or of 1 if that is more
 _FRACTION: dict[Precision, float] = {"float32": 5e-3, "bfloat16": 2e-2}  # or `_AT_THE_EDGE` images, if that is more
 _AT_THE_EDGE = 2
+# A replay by default finds this share of made-up conditions but for this chance.
+_MADE_UP, _MISSED = 8 / 75, 0.05
 
 
 @dataclass(frozen=True)
@@ -56,11 +60,13 @@ class Outcome:
 
     lines: list[str]
     differing: int
+    means: list[str]
+    """A line for each metric that is off by less than its tolerance, and in the same direction everywhere."""
     note: Path | None
 
 
-def replay(path: Path, root: Path, count: int, seed: int, means: Means, screen: Screen) -> Outcome:
-    """Run a record's first condition and `count` others again; if all agree, write a note beside the record.
+def replay(path: Path, root: Path, count: int | None, seed: int, means: Means, screen: Screen) -> Outcome:
+    """Run a record's first condition and `count` others again, by default `enough`; leave a note if all agree.
 
     The first condition is always included, since a suite may measure others relative to it. Only records in the
     leaderboard get a note.
@@ -72,13 +78,13 @@ def replay(path: Path, root: Path, count: int, seed: int, means: Means, screen: 
     require_faultless(path, check.faults(record, others, facts.known(root)))
     planned = _plan(record, means)
     first, *rest = planned.conditions
-    chosen = random.Random(seed).sample(rest, min(count, len(rest)))
+    chosen = random.Random(seed).sample(rest, min(count or enough(len(rest)), len(rest)))
     planned = replace(planned, conditions=[first, *(condition for condition in rest if condition in chosen)])
     again = _run(record, planned, root, partial(_split, record, means), screen)
-    lines, differing, differences = _compare(planned, record, again)
+    lines, differing, means, differences = _compare(planned, record, again)
     whole = path.resolve()
-    if differing or not whole.is_relative_to(root.resolve() / RECORDS):
-        return Outcome(lines, differing, None)
+    if differing or means or not whole.is_relative_to(root.resolve() / RECORDS):
+        return Outcome(lines, differing, means, None)
     note = Note(
         record=notes.digest(path),
         replayed=datetime.now(UTC).replace(microsecond=0),
@@ -88,7 +94,7 @@ def replay(path: Path, root: Path, count: int, seed: int, means: Means, screen: 
         conditions=[dict(condition) for condition in planned.conditions],
         differences=differences,
     )
-    return Outcome(lines, 0, notes.write(root, whole.relative_to(root.resolve()), note))
+    return Outcome(lines, 0, [], notes.write(root, whole.relative_to(root.resolve()), note))
 
 
 def allowed(metric: Metric, value: float, n: int, precision: Precision) -> float:
@@ -157,12 +163,26 @@ def _run(record: Record, planned: Plan, root: Path, split: Callable[[str], Datas
         return alone(Run(planned, ready, {None: images}, Path(folder)), screen)
 
 
-def _compare(planned: Plan, record: Record, again: Record) -> tuple[list[str], int, dict[str, float]]:
-    """A line for each condition, the number that differ, and each metric's largest difference."""
+def enough(total: int) -> int:
+    """How many of `total` conditions to replay, so that 95 of 100 replays have one of the made-up ones among them.
+
+    Made up are taken to be 8 of 75, rounded up; the conditions are drawn without replacement.
+
+    >>> enough(75), enough(12)
+    (23, 9)
+    """
+    made_up = math.ceil(total * _MADE_UP)
+    missed = (math.comb(total - made_up, count) / math.comb(total, count) for count in range(1, total + 1))
+    return next((count for count, chance in enumerate(missed, 1) if chance <= _MISSED), total)
+
+
+def _compare(planned: Plan, record: Record, again: Record) -> tuple[list[str], int, list[str], dict[str, float]]:
+    """A line for each condition, how many differ, a line for each mean that does, and the largest differences."""
     lines: list[str] = []
     differing = 0
     metrics = planned.suite.row_metrics
-    largest = {metric.name: 0.0 for metric in metrics}
+    apart: dict[str, list[float]] = {metric.name: [] for metric in metrics}
+    most: dict[str, float] = {metric.name: 0.0 for metric in metrics}
     recorded = {frozenset(row.condition.items()): row.metrics for row in record.conditions}
     for condition, row in zip(planned.conditions, again.conditions, strict=True):
         faults = []
@@ -170,12 +190,32 @@ def _compare(planned: Plan, record: Record, again: Record) -> tuple[list[str], i
         for metric in metrics:
             was, now = theirs[metric.name], row.metrics[metric.name]
             if was is not None and now is not None:
-                apart, most = abs(now - was), allowed(metric, was, row.n, planned.precision)
-                largest[metric.name] = max(largest[metric.name], apart)
-                if apart > most:
-                    faults.append(f"{metric.name} is {was:.6g} in the record and {now:.6g} here, over {most:.2g} apart")
+                tolerance = allowed(metric, was, row.n, planned.precision)
+                apart[metric.name].append(now - was)
+                most[metric.name] = max(most[metric.name], tolerance)
+                if abs(now - was) > tolerance:
+                    faults.append(
+                        f"{metric.name} is {was:.6g} in the record and {now:.6g} here, over {tolerance:.2g} apart"
+                    )
             elif was != now:
                 faults.append(f"{metric.name} is {was} in the record and {now} here")
         differing += bool(faults)
         lines.append(f"{describe(condition)}: {'; '.join(faults) or 'agrees'}")
-    return lines, differing, largest
+    means = []
+    for name, values in apart.items():
+        if values and abs(mean := fmean(values)) > (limit := most[name] * systematic(len(values))):
+            side = "lower" if mean > 0 else "higher"
+            means.append(f"{name}: {abs(mean):.2g} {side} in the record on average, over {limit:.2g}")
+    return lines, differing, means, {name: max(map(abs, values), default=0.0) for name, values in apart.items()}
+
+
+def systematic(count: int) -> float:
+    """How far the mean of signed differences over `count` conditions may be from 0, in tolerances of one.
+
+    Rounding errors have either sign, so their mean shrinks with the root of the count, but the same images are at an
+    edge in several conditions: never below a third.
+
+    >>> systematic(1), systematic(4), systematic(100)
+    (1.0, 0.5, 0.3333333333333333)
+    """
+    return max(1 / 3, 1 / math.sqrt(count))

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import scipy.stats
 
 from leaderboard_records import changed
 from stressbench import registry
 from stressbench.cli import main
 from stressbench.contracts import Metric
 from stressbench.leaderboard import notes, ranking
-from stressbench.leaderboard.replay import allowed
+from stressbench.leaderboard.replay import allowed, enough
 from stressbench.results.scoring import summary
 
 LIMIT = 12
@@ -101,7 +102,7 @@ def test_the_seed_chooses_the_conditions(
     chosen = []
     for seed in (1, 1, 2):
         capsys.readouterr()
-        assert replay(path, root, "--seed", seed) == 0
+        assert replay(path, root, "--conditions", 3, "--seed", seed) == 0
         chosen.append(capsys.readouterr().out)
     assert chosen[0] == chosen[1] != chosen[2]
 
@@ -157,6 +158,29 @@ def test_a_faulty_note_stops_the_building(made: dict[str, dict[str, Any]], root:
         note.write_text(content)
         with pytest.raises(Exception, match="delete it"):
             list(ranking.groups(root))
+
+
+def test_a_small_lie_in_one_direction_does_not_hold(
+    made: dict[str, dict[str, Any]], root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An image less in each condition is within the tolerance of two, and not what rounding does nine times."""
+    path = add(forged(made["tiny"], 1 / LIMIT), root)
+    assert replay(path, root, "--conditions", 9, "--seed", 0) == 2
+    shown = capsys.readouterr()
+    *conditions, mean = shown.out.splitlines()[1:]
+    assert all(line.endswith(": agrees") for line in conditions)
+    assert mean == "error: 0.075 lower in the record on average, over 0.056"
+    assert "differ in one direction" in shown.err.splitlines()[-1]
+    assert not (root / "replays").exists()
+
+
+def test_a_default_replay_finds_eight_made_up_conditions_of_75_in_95_of_100() -> None:
+    for total in (75, 12, 20, 1):
+        count, made_up = enough(total), -(-total * 8 // 75)
+        draw = scipy.stats.hypergeom(total, made_up, count)
+        assert draw.pmf(0) <= 0.05
+        assert count == 1 or scipy.stats.hypergeom(total, made_up, count - 1).pmf(0) > 0.05
+    assert enough(75) == 23
 
 
 def test_the_tolerances_are_what_they_are_said_to_be() -> None:
