@@ -31,6 +31,23 @@ def add(runs: tuple[Path, ...], root: Path, replace: bool) -> None:
 
 
 @leaderboard.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option(
+    "--base", default="origin/main", show_default=True, metavar="COMMIT", help="What the pull request is for."
+)
+@options.root
+def submit(run: Path, root: Path, base: str) -> None:
+    """Commit a run's record and the rebuilt pages on a new branch, and open the pull request.
+
+    Needs a clean working tree. Without GitHub's `gh` the last two commands are printed and not run.
+    """
+    from stressbench.leaderboard.submit import submit as submit_run
+
+    left = submit_run(run, root, base)
+    click.echo("the pull request is open" if not left else "\n".join(["now run:", *left]))
+
+
+@leaderboard.command()
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path), metavar="[FILE]...")
 @click.option(
     "--base",

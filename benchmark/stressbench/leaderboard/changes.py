@@ -16,9 +16,9 @@ def since(base: str, root: Path) -> tuple[list[Path], list[tuple[Path, Fault]]]:
 
     Only commits count. Raises `UserError` if git does not know the folder or the commit.
     """
-    top = Path(_git(root, "rev-parse", "--show-toplevel").removesuffix("\n"))
+    top = Path(git(root, "rev-parse", "--show-toplevel").removesuffix("\n"))
     options = ("--name-status", "--no-renames", "-z", "--end-of-options")
-    changed = _git(root, "diff", *options, f"{base}...HEAD", "--").split("\0")
+    changed = git(root, "diff", *options, f"{base}...HEAD", "--").split("\0")
     added: list[Path] = []
     faults: list[tuple[Path, Fault]] = []
     for status, name in zip(changed[::2], changed[1::2], strict=False):
@@ -40,7 +40,7 @@ def since(base: str, root: Path) -> tuple[list[Path], list[tuple[Path, Fault]]]:
     return added, faults
 
 
-def _git(folder: Path, *arguments: str) -> str:
+def git(folder: Path, *arguments: str) -> str:
     command = ["git", "-C", str(folder), *arguments]
     try:
         done = subprocess.run(command, capture_output=True, check=True, timeout=60)
