@@ -112,11 +112,11 @@ def replay(file: Path, root: Path, conditions: int | None, seed: int | None, **m
     chosen = secrets.randbelow(2**31) if seed is None else seed
     click.echo(f"the conditions are those of --seed {chosen}", err=True)
     outcome = replays.replay(file, root, conditions, chosen, replays.Means(**means), Screen())  # type: ignore[arg-type]
-    for line in [*outcome.lines, *outcome.means]:
+    for line in [*outcome.lines, *outcome.biased]:
         click.echo(line)
     if outcome.differing:
         raise UserError(f"{file} does not hold: {outcome.differing} of {len(outcome.lines)} conditions differ")
-    if outcome.means:
+    if outcome.biased:
         raise UserError(
             f"{file} does not hold: its conditions differ in one direction, each by less than its tolerance"
         )

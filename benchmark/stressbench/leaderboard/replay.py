@@ -60,7 +60,7 @@ class Outcome:
 
     lines: list[str]
     differing: int
-    means: list[str]
+    biased: list[str]
     """A line for each metric that is off by less than its tolerance, and in the same direction everywhere."""
     note: Path | None
 
@@ -81,10 +81,10 @@ def replay(path: Path, root: Path, count: int | None, seed: int, means: Means, s
     chosen = random.Random(seed).sample(rest, min(count or enough(len(rest)), len(rest)))
     planned = replace(planned, conditions=[first, *(condition for condition in rest if condition in chosen)])
     again = _run(record, planned, root, partial(_split, record, means), screen)
-    lines, differing, means, differences = _compare(planned, record, again)
+    lines, differing, biased, differences = _compare(planned, record, again)
     whole = path.resolve()
-    if differing or means or not whole.is_relative_to(root.resolve() / RECORDS):
-        return Outcome(lines, differing, means, None)
+    if differing or biased or not whole.is_relative_to(root.resolve() / RECORDS):
+        return Outcome(lines, differing, biased, None)
     note = Note(
         record=notes.digest(path),
         replayed=datetime.now(UTC).replace(microsecond=0),
@@ -201,12 +201,12 @@ def _compare(planned: Plan, record: Record, again: Record) -> tuple[list[str], i
                 faults.append(f"{metric.name} is {was} in the record and {now} here")
         differing += bool(faults)
         lines.append(f"{describe(condition)}: {'; '.join(faults) or 'agrees'}")
-    means = []
+    biased = []
     for name, values in apart.items():
         if values and abs(mean := fmean(values)) > (limit := most[name] * systematic(len(values))):
             side = "lower" if mean > 0 else "higher"
-            means.append(f"{name}: {abs(mean):.2g} {side} in the record on average, over {limit:.2g}")
-    return lines, differing, means, {name: max(map(abs, values), default=0.0) for name, values in apart.items()}
+            biased.append(f"{name}: {abs(mean):.2g} {side} in the record on average, over {limit:.2g}")
+    return lines, differing, biased, {name: max(map(abs, values), default=0.0) for name, values in apart.items()}
 
 
 def systematic(count: int) -> float:
