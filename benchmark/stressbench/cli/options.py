@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -55,12 +56,35 @@ def _shard(_context: click.Context, _option: click.Parameter, value: str | None)
     return Shard(int(index), int(count))
 
 
-shard = click.option(
-    "--shard",
-    callback=_shard,
-    metavar="I/N",
-    help="Only part I of N of the conditions, as a job array has it; see `bench merge`.",
-)
+def computing(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options of `Computing`, as one argument, and --shard and --timeout."""
+
+    @functools.wraps(command)
+    def wrapper(*args: Any, executor: Any, workers: int | None, address: str | None, **given: Any) -> Any:
+        from stressbench.execution.request import Computing
+
+        return command(*args, computing=Computing(executor, workers, address), **given)
+
+    for option in (
+        click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help=_TIMEOUT),
+        click.option("--shard", callback=_shard, metavar="I/N", help=_SHARD),
+        click.option("--address", help="Of a Ray cluster [default: one is started here]."),
+        click.option("--workers", type=click.IntRange(min=1), help="Of Ray [default: one a GPU, or for four cores]."),
+        click.option(
+            "--executor",
+            type=click.Choice(["local", "ray"]),
+            default="local",
+            show_default=True,
+            help="Who computes: this process, or workers of Ray.",
+        ),
+    ):
+        wrapper = option(wrapper)
+    return wrapper
+
+
+_TIMEOUT = "What a model's construction, or a condition, may take; then that run fails and the others go on."
+_SHARD = "Only part I of N of the conditions, as a job array has it; see `bench merge`."
+
 out = click.option("--out", type=PATH, default=Path("runs"), show_default=True, help="The folder of run folders.")
 root = click.option(
     "--root", type=PATH, default=Path("leaderboard"), show_default=True, help="The leaderboard's folder."

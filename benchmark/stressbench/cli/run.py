@@ -15,6 +15,7 @@ from stressbench.errors import UserError
 
 if TYPE_CHECKING:
     from stressbench.execution.plan import Failure
+    from stressbench.execution.request import Computing
 
 
 def _sizes(_context: click.Context, _option: click.Parameter, value: str | None) -> tuple[int, ...]:
@@ -64,20 +65,27 @@ def _sizes(_context: click.Context, _option: click.Parameter, value: str | None)
 @options.seed
 @click.option("--precision", type=click.Choice(["float32", "bfloat16"]), default="float32", show_default=True)
 @options.device
-@options.shard
+@options.computing
 @options.out
 @click.option("--fresh", is_flag=True, help="Run again what is already in the run folder.")
 @click.option(
     "--json", "as_json", is_flag=True, help="Print the record on stdout (one a line for several), nothing else."
 )
 def run(
-    suites: tuple[str, ...], models: tuple[str, ...], out: Path, fresh: bool, as_json: bool, **rest: object
+    suites: tuple[str, ...],
+    models: tuple[str, ...],
+    computing: Computing,
+    out: Path,
+    fresh: bool,
+    as_json: bool,
+    **rest: object,
 ) -> None:
     """Run models through suites and write a record for each.
 
     A second identical command finishes at once, and an interrupted one resumes.
     """
     from stressbench._util.terminal import Screen, printing, stdout_for_records
+    from stressbench.execution.executors import executor
     from stressbench.execution.plan import Failure
     from stressbench.execution.request import RunRequest
     from stressbench.execution.session import Part
@@ -90,8 +98,11 @@ def run(
     finished: list[tuple[str, str]] = []
     failures: list[Failure] = []
     # What a plugin prints is not for the reader of the records.
-    with stdout_for_records() if as_json else nullcontext(sys.stdout) as stdout:
-        for outcome in run_all(request, out, fresh, screen, provider):
+    with (
+        stdout_for_records() if as_json else nullcontext(sys.stdout) as stdout,
+        executor(computing, request, screen) as computes,
+    ):
+        for outcome in run_all(request, out, fresh, screen, provider, computes):
             if isinstance(outcome, Failure):
                 failures.append(outcome)
                 continue

@@ -11,7 +11,7 @@ from stressbench.cli import options
 
 if TYPE_CHECKING:
     from stressbench.execution.plan import Failure
-    from stressbench.execution.request import Shard
+    from stressbench.execution.request import Computing, Shard
     from stressbench.execution.session import Finished
 
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     show_default=True,
     help="The folder of run folders, and of the tables.",
 )
-@options.shard
+@options.computing
 @click.option("--fresh", is_flag=True, help="Run again what is already in the run folders; weights stay as they are.")
-def sweep(file: Path, out: Path, shard: Shard | None, fresh: bool) -> None:
+def sweep(file: Path, out: Path, computing: Computing, shard: Shard | None, timeout: float | None, fresh: bool) -> None:
     """Train what lacks weights, run each model through each suite, and write the tables.
 
     FILE is TOML: models, suites, seeds (a training of each model for each), dataset and the other options of
@@ -39,29 +39,33 @@ def sweep(file: Path, out: Path, shard: Shard | None, fresh: bool) -> None:
     from stressbench._util.terminal import Screen, printing
     from stressbench.cli.run import close
     from stressbench.execution import models, session
+    from stressbench.execution.executors import executor
     from stressbench.execution.plan import Failure
     from stressbench.training import sweep as sweeps
     from stressbench.training.provide import provider
 
     runs: list[tuple[str, str]] = []
     failures: list[Failure] = []
+    screen = Screen()
     wanted = sweeps.read(file, options.DATASET)
-    for name, part in wanted.items():
-        finished: list[Finished] = []
-        request, screen = replace(part.request, shard=shard), Screen()
-        for outcome in session.run(request, out, fresh, screen, partial(provider, options=part.options)):
-            if isinstance(outcome, Failure):
-                failures.append(outcome)
-                continue
-            if isinstance(outcome, session.Part):
-                runs.append((models.named(str(outcome.plan.model), outcome.training), outcome.plan.suite.name))
-                screen.note(str(outcome))
-                continue
-            finished.append(outcome)
-            # After each, so that a long sweep can be looked at.
-            page, table = sweeps.write(out, name, finished)
-        if finished:
-            with printing():
-                click.echo(f"{page.read_text(encoding='utf-8')}\ntables  {page}\n        {table}")
-        runs += [(models.named(str(one.plan.model), one.training), one.record.suite.name) for one in finished]
+    requests = {name: replace(part.request, shard=shard, timeout=timeout) for name, part in wanted.items()}
+    with executor(computing, next(iter(requests.values())), screen) as computes:
+        for name, part in wanted.items():
+            finished: list[Finished] = []
+            weights = partial(provider, options=part.options)
+            for outcome in session.run(requests[name], out, fresh, screen, weights, computes):
+                if isinstance(outcome, Failure):
+                    failures.append(outcome)
+                    continue
+                if isinstance(outcome, session.Part):
+                    runs.append((models.named(str(outcome.plan.model), outcome.training), outcome.plan.suite.name))
+                    screen.note(str(outcome))
+                    continue
+                finished.append(outcome)
+                # After each, so that a long sweep can be looked at.
+                page, table = sweeps.write(out, name, finished)
+            if finished:
+                with printing():
+                    click.echo(f"{page.read_text(encoding='utf-8')}\ntables  {page}\n        {table}")
+            runs += [(models.named(str(one.plan.model), one.training), one.record.suite.name) for one in finished]
     close(part.dataset, out, runs, failures)  # which all parts share

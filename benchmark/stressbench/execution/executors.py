@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from stressbench.errors import UserError
 from stressbench.execution.cells import Cell, CellWorker, Measured
+from stressbench.execution.device import pick_device
+from stressbench.execution.limits import limited
+from stressbench.execution.request import Computing, RunRequest
+from stressbench.results.conditions import describe
 
 if TYPE_CHECKING:
     from stressbench._util.terminal import Screen
@@ -56,13 +61,29 @@ class Local:
         try:
             if self._worker is None:
                 self._worker = CellWorker(run.inputs, run.images, run.advance)
-            return run, self._worker(cell, run.first_batch.keep if run.first_batch.findings is None else None)
+            with limited(run.timeout, f"under {describe(cell.condition)}, {run.plan.model} or {run.plan.suite_entry}"):
+                return run, self._worker(cell, run.first_batch.keep if run.first_batch.findings is None else None)
         except UserError as error:
             return run, error
 
     def drop(self, run: Run) -> None:
         if run is self._run:
             self._cells.clear()
+
+
+@contextmanager
+def executor(computing: Computing, request: RunRequest, screen: Screen) -> Iterator[Executor]:
+    """The executor that was asked for; raises `UserError` where it cannot be had."""
+    if computing.executor == "local":
+        if computing.workers or computing.address:
+            raise UserError("--workers and --address are for --executor ray: pass that too")
+        yield Local()
+        return
+    from stressbench.execution.ray_pool import pool
+
+    device = pick_device(request.device).type
+    with pool(computing.workers, computing.address, request.timeout, device, screen) as found:
+        yield found
 
 
 def alone(run: Run, screen: Screen) -> Record:

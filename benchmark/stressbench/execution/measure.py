@@ -53,20 +53,13 @@ class Measurement:
             self._fit(advance)
         parts: dict[int, list[dict[str, Tensor]]] = {size: [] for size in self._predictor.sizes}
         with self._deployed(condition) as predictor:
-            step = self._step(condition)
-            for low in range(start, stop, step):
-                high = min(low + step, stop)
-                for size, columns in self._measured(condition, self._batch(condition, low, high), predictor).items():
-                    parts[size].append(columns)
+            size = step(self._plan, condition, self._predictor.sizes[-1])
+            for low in range(start, stop, size):
+                high = min(low + size, stop)
+                for draws, columns in self._measured(condition, self._batch(condition, low, high), predictor).items():
+                    parts[draws].append(columns)
                 advance(high - low, describe(condition))
         return {size: _joined(of_size) for size, of_size in parts.items()}
-
-    def _step(self, condition: Condition) -> int:
-        """How many images are measured at once; where rows are images, as many as `MEMORY` has predictions for."""
-        step = self._plan.step(condition)
-        if self._plan.suite.rows != "image":
-            return step
-        return min(step, max(1, MEMORY // (4 * self._predictor.sizes[-1] * _values(self._plan.dataset))))
 
     def _fit(self, advance: ProgressCallback) -> None:
         """Let the suite learn from the split that it is fitted on; raises `UserError` where the suite fails."""
@@ -160,6 +153,12 @@ class Measurement:
                     f"{self._predictor.name} returned a logit of −∞ for the label of {wrong} of {n} images, whose "
                     f"'{name}' is then infinite; rule out only classes that the dataset does not have"
                 )
+
+
+def step(plan: Plan, condition: Condition, draws: int) -> int:
+    """How many images are measured at once; where rows are images, as many as `MEMORY` has predictions for."""
+    size = plan.step(condition)
+    return min(size, max(1, MEMORY // (4 * draws * _values(plan.dataset)))) if plan.suite.rows == "image" else size
 
 
 def _values(dataset: Dataset) -> int:

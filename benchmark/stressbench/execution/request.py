@@ -55,3 +55,13 @@ class RunRequest:
     device: str | None = None
     trainings: Sequence[int] = (0,)  # which trainings of each model
     shard: Shard | None = None  # which part of the cells; None for all
+    timeout: float | None = None  # seconds that a model, or a condition of it, may take
+
+
+@dataclass(frozen=True)
+class Computing:
+    """Who computes the cells."""
+
+    executor: Literal["local", "ray"] = "local"
+    workers: int | None = None
+    address: str | None = None  # of a Ray cluster

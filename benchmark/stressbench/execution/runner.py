@@ -19,10 +19,11 @@ from stressbench.execution import class_balance
 from stressbench.execution.assembly import assemble, outline, suite_info
 from stressbench.execution.cells import Cell, Measured
 from stressbench.execution.first_batch import FirstBatch, beside
-from stressbench.execution.identity import identify
+from stressbench.execution.identity import Inputs
 from stressbench.execution.measure import suite_errors
-from stressbench.execution.models import Ready, named
-from stressbench.execution.plan import Failure, Plan
+from stressbench.execution.models import named
+from stressbench.execution.plan import Failure
+from stressbench.execution.prepare import Job
 from stressbench.execution.store import Store
 from stressbench.results.intervals import with_intervals
 from stressbench.results.scoring import left_out, scored
@@ -34,20 +35,23 @@ class Run:
 
     def __init__(
         self,
-        plan: Plan,
-        ready: Ready,
+        inputs: Inputs,
         images: Mapping[str | None, ImageCache],
         out: Path,
-        training: int = 0,
+        job: Job | None = None,
         part: Sequence[Condition] | None = None,
     ) -> None:
-        """`part` are the conditions that are measured here, where others are measured elsewhere."""
-        self.plan, self.images, self.training = plan, images, training
-        self.part = plan.conditions if part is None else part
-        self.inputs = identify(plan, ready, images)
+        """`images` are the run's own, by None, and those of its sources, by name.
+
+        Other processes build the run from the `job`. `part` are the conditions that are measured here, where others are
+        measured elsewhere.
+        """
+        self.inputs, self.images, self.job = inputs, images, job
+        self.plan, self.training = inputs.plan, job.training if job else 0
+        self.part = self.plan.conditions if part is None else part
         with self._suite_errors():
             self._suite = suite_info(self.inputs)
-        self.store = Store.of(out, plan.title, self.inputs.identity())
+        self.store = Store.of(out, self.plan.title, self.inputs.identity())
         self.cells: list[Cell] = []
         """What was missing in the folder when it was opened."""
         self.error: UserError | None = None
@@ -80,6 +84,11 @@ class Run:
     def close(self) -> None:
         """Release the folder."""
         self._held.close()
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds that a condition may take."""
+        return self.job.request.timeout if self.job else None
 
     @property
     def complete(self) -> bool:

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
 
-import torch
 from torch import nn
 
-from stressbench import held_out
 from stressbench._util.terminal import Screen
 from stressbench.contracts import Dataset, traits
-from stressbench.datasets.cache import ImageCache
 from stressbench.errors import Interrupted, UserError
-from stressbench.execution import models, plan
-from stressbench.execution.device import pick_device, prepared
+from stressbench.execution import device, models, plan
+from stressbench.execution.device import pick_device
 from stressbench.execution.executors import Executor, Local
-from stressbench.execution.models import Provide
 from stressbench.execution.plan import Failure, Plan
 from stressbench.execution.predict import Predictor
+from stressbench.execution.prepare import Job, Prepared, Provider
 from stressbench.execution.request import RunRequest
 from stressbench.execution.runner import Run
 from stressbench.record import Record
@@ -44,10 +41,6 @@ class Part:
             f"{models.named(str(self.plan.model), self.training)} · {self.plan.suite.name}: {self.conditions} of "
             f"{len(self.plan.conditions)} conditions are done, in {self.folder}; `bench merge` joins the parts"
         )
-
-
-# From a request, its dataset, its device and the screen to what provides weights: from the store, or by training.
-Provider = Callable[[RunRequest, Dataset, torch.device, Screen], Provide]
 
 
 @dataclass(frozen=True)
@@ -91,7 +84,8 @@ def run(
             "on them compares with a published one, and the record says so (--dataset-name gives the copy its own name)"
         )
 
-    upcoming = _runs(request, dataset, plans, out, provider(request, dataset, plans[0].device, screen), screen)
+    job = Job(replace(request, device=str(plans[0].device)), provider)
+    upcoming = _runs(job, Prepared(job, dataset, plans, screen), out, screen)
     yield from _outcomes(upcoming, executor or Local(), fresh, screen)
 
 
@@ -165,73 +159,31 @@ def _finished(run: Run | Failure) -> Finished | Part | Failure:
             return run.failure(error)
 
 
-def _runs(
-    request: RunRequest, dataset: Dataset, plans: Sequence[Plan], out: Path, provide: Provide, screen: Screen
-) -> Iterator[Run | Failure]:
+def _runs(job: Job, prepared: Prepared, out: Path, screen: Screen) -> Iterator[Run | Failure]:
     """Each training of each model through each suite."""
-    held = _Held()
-    numbered = list(enumerate(plans))
-    for model, group in groupby(numbered, key=lambda pair: pair[1].model):
+    request, plans = job.request, prepared.plans
+    for model, group in groupby(range(len(plans)), key=lambda number: plans[number].model):
         members = list(group)
         seen: set[str] = set()
         for turn, training in enumerate(request.trainings):
             named = models.named(str(model), training)
             try:
-                ready = models.ready(model, dataset, request.weights, provide, training, partial(plan.read, request))
+                ready = prepared.ready(model, training)
             except UserError as error:
-                yield from (Failure(named, planned.suite.name, error) for _, planned in members)
+                yield from (Failure(named, plans[number].suite.name, error) for number in members)
                 continue
             if ready.checksum in seen:
                 screen.note(f"{model} has its own weights, which no seed changes: it is run once")
                 break
             seen.add(ready.checksum)
-            for number, planned in members:
-                shard, place = request.shard, turn * len(plans) + number
-                part = None if shard is None else shard.of(planned.conditions, place)
+            for number in members:
+                planned, shard = plans[number], request.shard
+                part = None if shard is None else shard.of(planned.conditions, turn * len(plans) + number)
                 try:
-                    planned = _scored(planned, ready)
-                    yield Run(planned, ready, held.of(planned), out, training, part)
+                    inputs, images = prepared.inputs(number, training)
+                    yield Run(inputs, images, out, replace(job, number=number, training=training), part)
                 except UserError as error:
                     yield Failure(named, planned.suite.name, error)
-
-
-def _scored(planned: Plan, ready: models.Ready) -> Plan:
-    """The plan on what is left of the test images where the suite or the model is fitted on some of them."""
-    if not ready.held_out and planned.suite.fitted_on not in held_out.SPLITS:
-        return planned
-    left = held_out.rest(planned.dataset)
-    assert isinstance(left.images, held_out.Selected), "of `rest`"
-    archive = None if planned.archive is None else held_out.SelectedArchive(planned.archive, left.images.rows)
-    n = planned.suite.take(plan.count(left, planned.limit))
-    return replace(planned, dataset=left, archive=archive, n=n)
-
-
-class _Held:
-    """The images of all runs: each split of a dataset is read once."""
-
-    def __init__(self) -> None:
-        self._caches: dict[tuple[str, str, int, int], ImageCache] = {}
-
-    def of(self, planned: Plan) -> dict[str | None, ImageCache]:
-        """A run's own images, by None; those of the sources of its conditions, by name; what it learns from: `FITTED`.
-
-        All images of the last are used, whatever the limit.
-        """
-        fitted = planned.fitted
-        return {
-            None: self._one(planned.dataset, planned.n, planned.device),
-            **{
-                name: self._one(source, plan.count(source, planned.limit), planned.device)
-                for name, source in planned.sources.items()
-            },
-            **({} if fitted is None else {plan.FITTED: self._one(fitted, len(fitted.images), planned.device)}),
-        }
-
-    def _one(self, dataset: Dataset, n: int, device: torch.device) -> ImageCache:
-        key = (dataset.name, dataset.split, len(dataset.images), n)
-        if key not in self._caches:
-            self._caches[key] = ImageCache(dataset, n, device)
-        return self._caches[key]
 
 
 def model(request: RunRequest, dataset: Dataset, screen: Screen, provider: Provider) -> nn.Module:
@@ -239,7 +191,7 @@ def model(request: RunRequest, dataset: Dataset, screen: Screen, provider: Provi
     provide = provider(request, dataset, pick_device(request.device), screen)
     split = partial(plan.read, request)
     chosen = plan.resolved(request.models[0])
-    return prepared(models.ready(chosen, dataset, request.weights, provide, split=split).module)
+    return device.prepared(models.ready(chosen, dataset, request.weights, provide, split=split).module)
 
 
 def predictor(

@@ -22,6 +22,7 @@ from stressbench.datasets.cache import ImageCache
 from stressbench.errors import UserError
 from stressbench.execution import models, plan, pretrained
 from stressbench.execution.executors import alone
+from stressbench.execution.identity import identify
 from stressbench.execution.plan import Plan
 from stressbench.execution.request import RunRequest
 from stressbench.execution.runner import Run
@@ -160,7 +161,7 @@ def _run(record: Record, planned: Plan, root: Path, split: Callable[[str], Datas
             "give the record's with --weights"
         )
     with tempfile.TemporaryDirectory() as folder:
-        return alone(Run(planned, ready, {None: images}, Path(folder)), screen)
+        return alone(Run(identify(planned, ready, {None: images}), {None: images}, Path(folder)), screen)
 
 
 def enough(total: int) -> int:
