@@ -150,16 +150,18 @@ def _mean(values: Sequence[float | None]) -> float | None:
 def answers(claims: Claims, groups: Sequence[Group]) -> Iterator[tuple[Comparison | Extreme, list[Answer]]]:
     """Each of the claims with its answers.
 
-    Raises `UserError` for a suite that is not installed, an unknown metric, and two metrics with different units.
+    Raises `UserError` for a suite that is not installed or not for the task, an unknown metric, and two metrics with
+    different units.
     """
     wanted: list[Comparison | Extreme] = [*claims.comparisons, *claims.extremes]
     for claim in wanted:
-        suite = registry.suite(claim.suite)
+        suite = registry.suite(claim.suite, task=claim.task)
+        dataset = claim.dataset or claims.dataset
         offer = registry.find("suites", claim.suite)
         ours = [
             group
             for group in groups
-            if group.dataset == claims.dataset and group.record.suite.offer == f"{offer.distribution}/{offer.name}"
+            if group.dataset == dataset and group.record.suite.offer == f"{offer.distribution}/{offer.name}"
         ]
         if isinstance(claim, Comparison):
             yield claim, list(_compared(claim, suite.metrics, ours))

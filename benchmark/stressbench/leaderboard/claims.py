@@ -65,6 +65,8 @@ class _Claim(_Part):
     question: Text
     source: Text  # where the paper's numbers are from
     suite: Text
+    dataset: Text | None = None  # its label on the leaderboard; that of the file where none is given
+    task: Text | None = None  # of the dataset, where it is not classification: a suite's metrics differ by task
 
 
 class Comparison(_Claim):
@@ -101,7 +103,7 @@ class Extreme(_Claim):
 class Claims(_Part):
     """The content of the file."""
 
-    dataset: Text  # its label on the leaderboard
+    dataset: Text  # its label on the leaderboard, for the claims that do not name another
     about: Annotated[str, Field(min_length=1)]  # what to know before comparing with the papers
     comparisons: list[Comparison] = []
     extremes: list[Extreme] = []

@@ -63,9 +63,9 @@ def render(wanted: Claims, groups: Sequence[Group]) -> str:
     """The whole text, with a final newline."""
     found = list(answers(wanted, groups))
     every = [answer for _, several in found for answer in several]
-    parts = ["# Replication report", _summary(found), _made(wanted, every), escape(wanted.about), _counts(every)]
+    parts = ["# Replication report", _summary(found), _made(wanted, found), escape(wanted.about), _counts(every)]
     for claim, several in found:
-        parts += [f"## {escape(claim.question)}", f"The paper's numbers: {escape(claim.source)}."]
+        parts += [f"## {escape(claim.question)}", f"The paper's numbers: {escape(claim.source)}.{_elsewhere(claim)}"]
         parts.append(markdown([_line(answer, several) for answer in several], _LEFT))
     parts += ["## How to read this", _READING]
     if any(map(_used, every)):
@@ -92,9 +92,14 @@ def _summary(found: Sequence[tuple[Comparison | Extreme, list[Answer]]]) -> str:
     )
 
 
-def _made(wanted: Claims, every: Sequence[Answer]) -> str:
-    """The sources of the page and the number of images."""
-    sizes = sorted({entry.record.dataset.n for answer in every for entry in _used(answer)})
+def _elsewhere(claim: Comparison | Extreme) -> str:
+    return f" Ours: {escape(claim.dataset)}." if claim.dataset else ""
+
+
+def _made(wanted: Claims, found: Sequence[tuple[Comparison | Extreme, list[Answer]]]) -> str:
+    """The sources of the page and the number of images of its dataset."""
+    here = [answer for claim, several in found if claim.dataset is None for answer in several]
+    sizes = sorted({entry.record.dataset.n for answer in here for entry in _used(answer)})
     images = f"{' and '.join(f'{n:,}' for n in sizes)} test images" if sizes else "no record of it is used yet"
     return (
         f"Made from `{CLAIMS}` and the files in `records/` by `bench leaderboard replicate`. "

@@ -365,6 +365,22 @@ def test_another_suite_and_another_dataset_do_not_answer() -> None:
     assert answer(claims(), group(*named)).first.entry is None
 
 
+def test_a_claim_may_name_its_own_dataset_and_task() -> None:
+    known = group(around("a"), around("b", 0.1))
+    streets = Group(known.suite, "streets", group(around("a", 0.4), around("b", 0.5)).entries)
+    wanted = claims(dataset="streets")
+    assert (answer(wanted, known, streets).difference, answer(claims(), known, streets).difference) == pytest.approx(
+        (0.1, -0.1)
+    )
+    page = render(wanted, [known, streets])
+    assert "The dataset is squares (no record of it is used yet)." in page
+    assert "The paper's numbers: somebody, table 1. Ours: streets." in page
+    pixels = {"suite": "corruption", "metrics": ["mean_miou"], "pairs": pair({}, {})}
+    assert answer(claims(task="segmentation", **pixels)).verdict == "not tested"
+    with pytest.raises(UserError, match="mean_miou"):
+        answer(claims(**pixels))
+
+
 def test_a_doubtful_record_is_pointed_out() -> None:
     doubtful = around("b", 0.1, findings=[{"check": "masking", "message": "x"}] * 2)
     (line,) = claimed(render(claims(), [group(around("a"), doubtful)]))
