@@ -81,20 +81,20 @@ class Archive(Protocol):
 
         Raises `UserError` that names the file.
         """
-        ...
 
     @property
     def verified(self) -> bool | None:
         """Whether the opened files have the published checksums; None if no checksums are published."""
-        ...
+
+    @property
+    def digests(self) -> Mapping[str, str]:
+        """A digest of each opened file, by name. Files with other digests are not the same run."""
 
     def __contains__(self, condition: object) -> bool:
         """Whether the files hold this condition's images. They do not hold clean ones."""
-        ...
 
     def read(self, condition: Condition, start: int, stop: int) -> Tensor:
         """Stressed images start … stop − 1 of a condition: (stop − start, [T,] 3, H, W), uint8, on the CPU."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ trained without them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -52,6 +52,10 @@ class SelectedArchive:
     @property
     def verified(self) -> bool | None:
         return self.archive.verified
+
+    @property
+    def digests(self) -> Mapping[str, str]:
+        return self.archive.digests
 
     def __contains__(self, condition: object) -> bool:
         return condition in self.archive

@@ -27,6 +27,7 @@ _TORCH_WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_ch
 _COUNTER = "num_batches_tracked"
 _SHARD = re.compile(r"-\d+-of-\d+\.")
 _NOTHING: Any = None
+_HALF = 2  # bytes of the smallest floats that hold weights without a scale
 _NAMED = 3  # how many offending tensors an error names
 
 
@@ -47,12 +48,14 @@ def load(module: nn.Module, path: Path) -> None:
     `_orig_mod`, …), they are read without; a tensor with several names in the network may have one in the file.
 
     Raises `UserError` when the file is missing, holds no weights, would have to be unpickled, or holds several sets of
-    which none is chosen; when its tensors are not the module's in name and shape, or not finite.
+    which none is chosen; when its tensors are not the module's in name and shape, not finite, or quantised.
     """
     file, key = _split(path)
     wanted = module.state_dict()
     given = _tied(module, _renamed(wanted, _choose(read(file), key, wanted, file)), file)
     for name, tensor in given.items():
+        if fault := _unreadable(tensor, wanted.get(name)):
+            raise UserError(f"{file} holds '{name}' {fault}: save the state dict of the plain float network")
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise UserError(
                 f"{file} holds weights that are not finite, in '{name}' first: they come from a training "
@@ -71,6 +74,25 @@ def load(module: nn.Module, path: Path) -> None:
     if fault is not None:
         module.load_state_dict(before, strict=False)
         raise UserError(" ".join(fault.split()))
+
+
+def _unreadable(tensor: Tensor, wanted: Tensor | None) -> str | None:
+    """How a tensor is stored, if its numbers alone are not those of the network's tensor."""
+    import torch
+
+    if tensor.is_meta:
+        return "without its numbers (on the meta device)"
+    if tensor.is_quantized or (tensor.is_floating_point() and tensor.element_size() < _HALF):
+        return f"quantised ({_name(tensor.dtype)})"  # the scales lie elsewhere
+    if tensor.is_nested or tensor.layout != torch.strided:
+        return "in a sparse or nested layout"
+    if wanted is not None and wanted.is_floating_point() and not tensor.is_floating_point():
+        return f"as {_name(tensor.dtype)}, where the network has {_name(wanted.dtype)}"
+    return None
+
+
+def _name(dtype: object) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def save(module: nn.Module, path: Path, metadata: Mapping[str, str]) -> None:

@@ -226,7 +226,13 @@ def test_a_name_has_the_record_of_the_command_line(tmp_path: Path) -> None:
 def test_the_words_are_those_of_the_command_line() -> None:
     words = {option.name for option in run_command.params}
     ours = set(inspect.signature(stressbench.run).parameters)
-    spread = {"executor", "workers", "address", "shard", "timeout"}  # over processes, which rebuild a model from its name
+    spread = {
+        "executor",
+        "workers",
+        "address",
+        "shard",
+        "timeout",
+    }  # over processes, which rebuild a model from its name
     assert words - ours == {"suites", "models", "fresh", "as_json", "suite_options"} | spread
     assert ours - words == {"suite", "model", "name", "progress", "options"}
 

@@ -177,3 +177,8 @@ def test_forms_are_of_runs_and_one_at_a_time(run: Path, capsys: pytest.CaptureFi
     assert "--markdown and --csv exclude each other: pass one of them" in capsys.readouterr().err
     assert bench("show", "tiny", "--json") == 2
     assert "--json is for runs, and tiny is neither a run folder nor a record file" in capsys.readouterr().err
+
+
+def test_a_name_longer_than_paths_may_be_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench("show", "infer-dropout:" * 300 + "resnet20") == 2
+    assert "more than 50 names are nested" in capsys.readouterr().err

@@ -136,6 +136,20 @@ def test_a_second_identical_command_computes_nothing(tmp_path: Path, capsys: pyt
     assert timeless(the_record(tmp_path)) == timeless(first)
 
 
+@pytest.mark.parametrize("field", ["intervals", "jackknife", "timing"])
+def test_an_edited_record_is_written_again(field: str, tmp_path: Path) -> None:
+    run("--model", "tiny", *SMALL, "--out", tmp_path)
+    (path,) = tmp_path.glob("*/record.json")
+    whole = path.read_text()
+    record = json.loads(whole)
+    edited = {"seconds": 1e-3} if field == "timing" else {n: dict.fromkeys(v) for n, v in record[field].items()}
+    path.write_text(json.dumps({**record, field: {**record[field], **edited}}))
+    assert run("--model", "tiny", *SMALL, "--out", tmp_path) == 0
+    again = json.loads(path.read_text())
+    assert again[field] == record[field] or field == "timing"
+    assert again["timing"]["seconds"] == pytest.approx(record["timing"]["seconds"])
+
+
 def test_damaged_tables_are_named_and_computed_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run("--model", "tiny", *SMALL, "--out", tmp_path)
     first = the_record(tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -242,3 +243,25 @@ def test_the_checksum_is_of_names_types_shapes_and_values() -> None:
     flat[3].bias = nn.Parameter(flat[3].bias.detach().view(1, -1))
     different = {weights.checksum(m) for m in (changed, named, flat, net().double(), net(seed=1))}
     assert len(different | {base}) == 6
+
+
+@pytest.mark.parametrize(
+    ("stored", "words"),
+    [
+        (lambda tensor: tensor.to(torch.float8_e4m3fn), "quantised (float8_e4m3fn)"),
+        (lambda tensor: torch.quantize_per_tensor(tensor, 0.1, 0, torch.qint8), "quantised (qint8)"),
+        (lambda tensor: tensor.to("meta"), "without its numbers"),
+        (lambda tensor: tensor.to_sparse(), "in a sparse or nested layout"),
+        (lambda tensor: (100 * tensor).to(torch.int8), "as int8, where the network has float32"),
+        (lambda tensor: tensor.to(torch.complex64), "as complex64, where the network has float32"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
+def test_numbers_that_are_not_the_networks_are_refused(
+    stored: Callable[[torch.Tensor], torch.Tensor], words: str, tmp_path: Path
+) -> None:
+    content = net(seed=1).state_dict()
+    torch.save({**content, "3.weight": stored(content["3.weight"])}, tmp_path / "w.pt")
+    line = refusal(net(), tmp_path / "w.pt")
+    assert f"w.pt holds '3.weight' {words}" in line
+    assert line.endswith(": save the state dict of the plain float network")

@@ -142,6 +142,12 @@ def test_a_run_and_its_own_set_as_files(tmp_path: Path) -> None:
         row["metrics"] for row in found["official"]["conditions"]
     ]
 
+    np.save(files / "ripple.npy", 255 - np.load(files / "ripple.npy"))  # other files are another run
+    assert bench("run", *suite, "--model", "tiny", *where, "--out", tmp_path / "official") == 0
+    official = [json.loads(path.read_text()) for path in (tmp_path / "official").glob("*/record.json")]
+    assert len(official) == 2
+    assert official[0]["conditions"] != official[1]["conditions"]
+
 
 def write_folder(folder: Path, pictures: np.ndarray, labels: np.ndarray) -> None:
     import datasets

@@ -19,7 +19,8 @@ from stressbench._util.terminal import Screen
 from stressbench.contracts import Batch, Condition, Dataset, StressSuite
 from stressbench.datasets.cache import read, read_targets, to_float
 from stressbench.datasets.checksums import LABELS
-from stressbench.datasets.official import SEVERITIES, map_npy
+from stressbench.datasets.npy import NpyFile
+from stressbench.datasets.official import SEVERITIES
 from stressbench.errors import UserError, did_you_mean
 from stressbench.randomness import derive, image_keys
 from stressbench.sampling import Unjudged
@@ -121,7 +122,8 @@ def _write_labels(dataset: Dataset, total: int, out: Path) -> None:
         with _whole(path, dtype, labels.shape) as rows:
             rows[:] = labels
         return
-    if not np.array_equal(map_npy(path, "delete it, or choose another folder with --out"), labels):
+    there = NpyFile(path, "delete it, or choose another folder with --out")
+    if not np.array_equal(there.read(0, len(there)), labels):
         raise UserError(
             f"{path} belongs to other images (another dataset, or another --limit): choose another folder with --out"
         )

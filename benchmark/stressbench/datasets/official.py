@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from stressbench.contracts import Condition, Source
-from stressbench.datasets.checksums import CHECKSUMS, CIFAR10_P, LABELS, md5
+from stressbench.datasets.checksums import CHECKSUMS, CIFAR10_P, LABELS
+from stressbench.datasets.npy import NpyFile
 from stressbench.errors import UserError
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ _LIKE = 0.75  # how many of them have to be most like their own
 
 
 class _Files:
-    """A folder of .npy files, mapped into memory and never unpickled, that may be the published ones.
+    """A folder of .npy files, never unpickled, that may be the published ones.
 
     `published` maps file names without suffix to their md5; without it, those of a `checksums.json` that carries the
     md5 `archive` of the published tar count.
@@ -37,31 +38,33 @@ class _Files:
         self._published = published
         self._archive = archive
         self._total = 0  # M, the images of the clean split
-        self._files: dict[str, NDArray[Any]] = {}
-        self._md5: dict[str, str] = {}
+        self._files: dict[str, NpyFile] = {}
 
     @property
     def verified(self) -> bool | None:
         """Whether every opened file is byte for byte the published one; None where that cannot be known."""
         published = self._checksums()
         same = []
-        for name in self._files:
+        for name, file in self._files.items():
             if name not in published:
                 return None
-            if name not in self._md5:
-                self._md5[name] = md5(self._path(name))
-            same.append(self._md5[name] == published[name])
+            same.append(file.md5 == published[name])
         return all(same) if same else None
+
+    @property
+    def digests(self) -> Mapping[str, str]:
+        """The md5 of every opened file, by its name without suffix."""
+        return {name: file.md5 for name, file in sorted(self._files.items())}
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.npy"
 
-    def _map(self, name: str, dtype: np.dtype[Any] | None, shape: tuple[int, ...]) -> NDArray[Any]:
-        """One file as a read-only map, of this type (None: any integer) and shape."""
+    def _open(self, name: str, dtype: np.dtype[Any] | None, shape: tuple[int, ...]) -> NpyFile:
+        """One file, of this type (None: any integer) and shape."""
         path = self._path(name)
         if not path.is_file():
             raise UserError(f"{path} is missing: {_ADVICE}")
-        rows = map_npy(path, _ADVICE)
+        rows = NpyFile(path, _ADVICE)
         if rows.dtype != dtype if dtype is not None else rows.dtype.kind not in "iu":
             raise UserError(f"{path} holds {rows.dtype}, not {dtype or 'integers'}: {_ADVICE}")
         if rows.shape != shape:
@@ -105,7 +108,7 @@ class CorruptionArchive(_Files):
         return self._path(str(condition["corruption"])).is_file()
 
     def open(self, conditions: Sequence[Condition], labels: Tensor) -> None:
-        """Map the files of these conditions, and check them against the labels (M,) of the full clean split.
+        """Open the files of these conditions, and check them against the labels (M,) of the full clean split.
 
         Raises `UserError` that names the first file that is missing, damaged, of another shape or type, or that goes
         with other labels.
@@ -115,9 +118,9 @@ class CorruptionArchive(_Files):
         if not names:
             return
         shape = (SEVERITIES * self._total, *self._size, 3)
-        opened = {name: self._map(name, np.dtype(np.uint8), shape) for name in names}
-        opened[LABELS] = self._map(LABELS, None, shape[:1])
-        blocks = np.asarray(opened[LABELS]).reshape(SEVERITIES, -1)
+        opened = {name: self._open(name, np.dtype(np.uint8), shape) for name in names}
+        opened[LABELS] = self._open(LABELS, None, shape[:1])
+        blocks = opened[LABELS].read(0, shape[0]).reshape(SEVERITIES, -1)
         if not (blocks == labels.numpy()).all():
             raise UserError(
                 f"{self._path(LABELS)} does not match the labels of the clean images, which may be in another order: "
@@ -129,7 +132,7 @@ class CorruptionArchive(_Files):
         """The images start … stop−1 at this corruption and severity: (stop − start, 3, H, W), uint8."""
         first = (int(condition["severity"]) - 1) * self._total
         stop = min(stop, self._total)  # the next row is another severity's
-        return _channels_first(self._files[str(condition["corruption"])][first + start : first + stop])
+        return _channels_first(self._files[str(condition["corruption"])].read(first + start, first + stop))
 
 
 class PerturbationArchive(_Files):
@@ -151,7 +154,7 @@ class PerturbationArchive(_Files):
         return isinstance(condition, Mapping) and self._path(str(condition["perturbation"])).is_file()
 
     def open(self, conditions: Sequence[Condition], labels: Tensor) -> None:
-        """Map the files of these conditions, and check that they go with the clean images.
+        """Open the files of these conditions, and check that they go with the clean images.
 
         Raises `UserError` that names the first file that is missing, damaged, of another shape or type, or whose
         sequences are not of the clean images in their order.
@@ -162,8 +165,9 @@ class PerturbationArchive(_Files):
         clean = torch.cat([self._images.read(place, place + 1) for place in places.tolist()])
         opened = {}
         for name in names:
-            opened[name] = self._map(name, np.dtype(np.uint8), (self._total, CIFAR10_P[name], *self._size, 3))
-            alike = _share_alike(opened[name], places, clean)
+            opened[name] = self._open(name, np.dtype(np.uint8), (self._total, CIFAR10_P[name], *self._size, 3))
+            sample = np.concatenate([opened[name].read(place, place + 1) for place in places.tolist()])
+            alike = _share_alike(sample, clean)
             if alike < _LIKE:
                 raise UserError(
                     f"{self._path(name)} does not match the clean images, which may be in another order ({alike:.0%} "
@@ -174,21 +178,18 @@ class PerturbationArchive(_Files):
 
     def read(self, condition: Condition, start: int, stop: int) -> Tensor:
         """The sequences start … stop−1 of this perturbation: (stop − start, T, 3, H, W), uint8."""
-        # A map of its own, let go at once: pages that were looked at count as the process's memory as long as they are
-        # mapped, and a whole type is a gigabyte.
-        rows = map_npy(self._path(str(condition["perturbation"])), _ADVICE)
-        return _channels_first(rows[start:stop])
+        return _channels_first(self._files[str(condition["perturbation"])].read(start, stop))
 
 
-def _share_alike(sequences: NDArray[Any], places: Tensor, clean: Tensor) -> float:
-    """How many of the sequences at `places` (S,) are as near to their own clean image as to the nearest, of (S, …).
+def _share_alike(sequences: NDArray[Any], clean: Tensor) -> float:
+    """How many of the sequences (S, …) are as near to their own clean image as to the nearest, of (S, …).
 
     A sequence begins with the image itself or passes by it in its middle: the nearer of those two frames counts.
     """
     own = clean.flatten(1).float()
     distances = []
     for frame in (0, (sequences.shape[1] - 1) // 2):
-        seen = _channels_first(sequences[places.numpy(), frame]).flatten(1).float()
+        seen = _channels_first(sequences[:, frame]).flatten(1).float()
         distances.append(torch.cdist(seen, own, compute_mode="donot_use_mm_for_euclid_dist"))
     distance = torch.minimum(*distances)
     return float((distance.diagonal() <= distance.amin(dim=1)).float().mean())
@@ -197,17 +198,6 @@ def _share_alike(sequences: NDArray[Any], places: Tensor, clean: Tensor) -> floa
 def _channels_first(rows: NDArray[Any]) -> Tensor:
     """A copy of pixels (…, H, W, 3) as (…, 3, H, W), in memory and free to be written to."""
     return torch.from_numpy(np.array(np.moveaxis(rows, -1, -3), order="C"))
-
-
-def map_npy(path: Path, cure: str) -> NDArray[Any]:
-    """A read-only map of an .npy file; raises `UserError`, with `cure` as what to do, if it is not one or not whole.
-
-    Pickled objects are refused: a map of a file cannot hold any.
-    """
-    try:
-        return np.lib.format.open_memmap(path, mode="r")
-    except Exception as error:  # numpy hands a damaged header to Python's tokenizer, which has errors of its own
-        raise UserError(f"{path} is not a whole .npy file of numbers ({error}): {cure}") from error
 
 
 def _is_stressed(condition: Condition) -> bool:

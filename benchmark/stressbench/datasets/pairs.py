@@ -14,7 +14,7 @@ from torch import Tensor
 from stressbench.contracts import Dataset, Regression, Source
 from stressbench.datasets import folder as parquet_folder
 from stressbench.datasets.masks import Images, Maps, column
-from stressbench.datasets.official import map_npy
+from stressbench.datasets.npy import NpyFile
 from stressbench.datasets.own import check_name
 from stressbench.errors import UserError
 
@@ -67,13 +67,14 @@ def _sources(folder: Path, split: str) -> tuple[Source, Source, tuple[int, int]]
     """Images, targets, and the size of an image."""
     paths = folder / f"{split}_images.npy", folder / f"{split}_targets.npy"
     if all(path.is_file() for path in paths):
-        pixels, targets = (map_npy(path, _SAVE) for path in paths)
-        if pixels.ndim != 4 or pixels.dtype != np.uint8 or 3 not in (pixels.shape[1], pixels.shape[3]):
+        pixels, targets = (NpyFile(path, _SAVE) for path in paths)
+        if len(pixels.shape) != 4 or pixels.dtype != np.uint8 or 3 not in (pixels.shape[1], pixels.shape[3]):
             raise UserError(f"{paths[0]} is {_form(pixels)}: expected uint8 (N, H, W, 3) or (N, 3, H, W)")
-        if targets.ndim != 4 or targets.dtype.kind != "f":
+        if len(targets.shape) != 4 or targets.dtype.kind != "f":
             raise UserError(f"{paths[1]} is {_form(targets)}: expected floats (N, K, H, W)")
-        pixels = pixels if pixels.shape[3] != 3 else np.moveaxis(pixels, 3, 1)
-        return _Array(pixels, np.uint8), _Array(targets, np.float32), (pixels.shape[2], pixels.shape[3])
+        last = pixels.shape[3] == 3
+        height, width = pixels.shape[1:3] if last else pixels.shape[2:]
+        return _Array(pixels, np.uint8, last), _Array(targets, np.float32), (height, width)
     if files := parquet_folder.find(folder, split):
         encoded, target = column(files, "image"), column(files, "target")
         size = encoded.size(0)
@@ -84,20 +85,23 @@ def _sources(folder: Path, split: str) -> tuple[Source, Source, tuple[int, int]]
     raise UserError(f"{folder} holds no {split} split: expected {layouts}; it holds {there}")
 
 
-def _form(array: NDArray[Any]) -> str:
+def _form(array: NpyFile) -> str:
     return f"{array.dtype} ({', '.join(map(str, array.shape))})"
 
 
 @dataclass(frozen=True)
 class _Array:
-    values: NDArray[Any]
+    file: NpyFile
     dtype: type[np.generic]
+    channels_last: bool = False
 
     def __len__(self) -> int:
-        return len(self.values)
+        return len(self.file)
 
     def read(self, start: int, stop: int) -> Tensor:
-        return torch.from_numpy(np.array(self.values[start:stop], dtype=self.dtype, order="C"))
+        rows = self.file.read(start, stop)
+        rows = np.moveaxis(rows, 3, 1) if self.channels_last else rows
+        return torch.from_numpy(np.array(rows, dtype=self.dtype, order="C"))
 
 
 def _values(stored: NDArray[Any], name: str) -> NDArray[np.float32]:

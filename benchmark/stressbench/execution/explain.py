@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from torch import nn
@@ -195,4 +196,6 @@ def _shape(shape: tuple[int, ...] | None) -> str:
 def is_run(target: str) -> bool:
     """Whether a text is a run folder's or a record's path, and so no plugin."""
     path = Path(target)
-    return path.is_file() or (path / "record.json").is_file()
+    with suppress(OSError):  # a name may be longer than paths may be
+        return path.is_file() or (path / "record.json").is_file()
+    return False

@@ -45,6 +45,7 @@ class Inputs:
                 "conditions": [dict(condition) for condition in plan.conditions],
             },
             "dataset": self.data.content,
+            **({"official files": dict(plan.archive.digests)} if plan.archive is not None else {}),
             **({"sources": [source.content for source in self.sources]} if self.sources else {}),
             "model": {
                 "spec": plan.model.canonical,

@@ -160,6 +160,8 @@ class Run:
 
         The intervals, which take the longest, follow from the same tables.
         """
+        if not self.store.record_is_as_written():
+            return None
         try:
             there = record.load(self.store.folder)
         except UserError:

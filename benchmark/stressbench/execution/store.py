@@ -4,6 +4,7 @@
 <out>/<run>/tables/<condition>.parquet
 <out>/<run>/findings.json             what the run noticed about the model on its first images
 <out>/<run>/record.json
+<out>/<run>/record.sha256             its digest, which tells whether it is as the run wrote it
 <out>/<run>/part.json             in place of the record, where the run has a part of the conditions alone
 <out>/<run>/run.lock              held while a process is at work here
 """
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 _FINDINGS = "findings.json"
 _PART = "part.json"
+_DIGEST = "record.sha256"
 
 
 class Store(Tables):
@@ -52,7 +54,7 @@ class Store(Tables):
             busy = f"at work in {self.folder}"
             lock = hold(self.folder / "run.lock", busy, "choose a folder with --out")
             if fresh:
-                for file in ("record.json", _FINDINGS, _PART):
+                for file in ("record.json", _DIGEST, _FINDINGS, _PART):
                     (self.folder / file).unlink(missing_ok=True)
                 for table in self.tables.iterdir():
                     table.unlink()
@@ -103,6 +105,15 @@ class Store(Tables):
     def write_record(self, text: str) -> None:
         """Commit the record."""
         self._write("record.json", text)
+        self._write(_DIGEST, digest(text) + "\n")
+
+    def record_is_as_written(self) -> bool:
+        """Whether the record is the one that `write_record` committed last, and nobody has edited it."""
+        try:
+            text = (self.folder / "record.json").read_bytes().decode()
+            return (self.folder / _DIGEST).read_bytes().decode() == digest(text) + "\n"
+        except (OSError, ValueError):
+            return False
 
     def _write(self, name: str, text: str) -> None:
         with writing(self.folder):

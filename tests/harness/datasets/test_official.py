@@ -181,3 +181,25 @@ def test_verified_by_what_pull_wrote(folder: Path) -> None:
 def test_all_of_cifar10_c_is_known() -> None:
     assert len(CIFAR10_C) == 20
     assert all(len(value) == 32 and set(value) <= set("0123456789abcdef") for value in CIFAR10_C.values())
+
+
+def test_a_file_that_is_cut_while_it_is_in_use_is_a_line(folder: Path, rows: np.ndarray) -> None:
+    archive = CorruptionArchive(folder)
+    archive.open(FOG, LABELS)
+    with (folder / "fog.npy").open("r+b") as file:
+        file.truncate(file.seek(0, 2) // 2)
+    with pytest.raises(UserError, match=r"fog\.npy was changed while it was in use"):
+        archive.read(FOG[4], 0, M)
+
+
+def test_a_file_that_is_replaced_while_it_is_in_use_is_read_as_it_was(folder: Path, rows: np.ndarray) -> None:
+    archive = CorruptionArchive(folder)
+    archive.open(FOG, LABELS)
+    before = archive.digests
+    assert before["fog"] == hashlib.md5((folder / "fog.npy").read_bytes()).hexdigest()
+    np.save(folder / "other.npy", 255 - rows)
+    (folder / "other.npy").replace(folder / "fog.npy")
+    np.testing.assert_array_equal(archive.read(FOG[0], 0, M).permute(0, 2, 3, 1), rows[:M])
+    again = CorruptionArchive(folder)
+    again.open(FOG, LABELS)
+    assert {name for name in before if again.digests[name] != before[name]} == {"fog"}
