@@ -194,3 +194,39 @@ def test_drawing_takes_no_notice_of_a_notebooks_settings(tmp_path: Path) -> None
     environment = os.environ | {"MPLBACKEND": "nonsense"}
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+LEFT = """
+import atexit, os, sys, threading, time
+from stressbench.cli import door, main
+{left}
+sys.argv, door._PATIENCE = ["bench", "--version"], 0.3
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("left", "said"),
+    [
+        ("threading.Thread(target=time.sleep, args=(600,)).start()", ""),
+        ("atexit.register(time.sleep, 600)", ""),
+        ("atexit.register(print, 'bye')", "bye"),
+        ("atexit.register(os.write, 1, b'bye')", "bye"),
+    ],
+)
+def test_what_plugins_leave_behind_neither_holds_the_command_nor_spoils_its_output(left: str, said: str) -> None:
+    words = [sys.executable, "-c", LEFT.format(left=left)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0
+    assert len(done.stdout.splitlines()) == 1
+    assert done.stderr.strip() == said
+
+
+def test_a_second_ctrl_c_while_the_first_is_reported_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("stressbench.cli.door.close", interrupted)
+    with pytest.raises(SystemExit) as done:
+        main(["list"])
+    assert done.value.code == 130

@@ -47,4 +47,10 @@ for _command in (run, merge, list_, show, compare, plot, data, train, acquire, w
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and exit; `door` says with which code."""
     words, debug = door.split_debug(sys.argv[1:] if arguments is None else arguments)
-    sys.exit(door.close(lambda: cli.main(words, prog_name="bench", standalone_mode=False), debug))
+    try:
+        code = door.close(lambda: cli.main(words, prog_name="bench", standalone_mode=False), debug)
+    except KeyboardInterrupt:  # a second one, while the first was reported
+        code = 130
+    if arguments is None:
+        door.leave(code)
+    sys.exit(code)

@@ -8,13 +8,16 @@ import faulthandler
 import os
 import platform
 import shlex
+import signal
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
@@ -28,6 +31,7 @@ _PLAIN = {"↓": "v", "↑": "^", "–": "-", "—": "-", "−": "-", "·": "|",
 _PLAIN |= {"≤": "<=", "≥": ">=", "∞": "inf", "½": "1/2"}
 _OUTPUT = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}  # what a stream's flush raises
 _ERRORS = "stressbench.plain"
+_PATIENCE = 5.0  # seconds that what is left running may take to end
 
 
 def close(command: Callable[[], int | None], debug: bool) -> int:
@@ -64,6 +68,19 @@ def close(command: Callable[[], int | None], debug: bool) -> int:
         else:
             code = _fail(_internal(error, debug), 70, debug)
     return code
+
+
+def leave(code: int) -> NoReturn:
+    """End the process, whatever plugins have left running; what they print from now on does not follow the output."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # ends what is left without a traceback
+    with suppress(OSError, ValueError):
+        sys.stdout.flush()
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    # Python waits for threads and calls of `atexit`, which may not end.
+    end = threading.Timer(_PATIENCE, os._exit, [code])
+    end.daemon = True
+    end.start()
+    sys.exit(code)
 
 
 def _prepare_streams() -> None:

@@ -249,6 +249,18 @@ def test_a_server_that_says_nothing(fetch: Any, monkeypatch: pytest.MonkeyPatch)
             fetch(url=f"http://127.0.0.1:{silent.getsockname()[1]}/X-C.tar")
 
 
+def test_a_server_that_sends_a_byte_at_a_time_is_given_up(
+    fetch: Any, server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "_PAUSE", 0.01)
+    monkeypatch.setattr(download, "_WINDOW", 0.1)
+    server.break_after = [1] * len(server.content)
+    with pytest.raises(UserError, match=r"it sent \d+ bytes in 0 seconds\. Run it again to resume"):
+        fetch()
+    assert len(server.requests) < 50
+    assert (tmp_path / "data" / "X-C.tar.part").read_bytes() == server.content[: len(server.requests)]
+
+
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://host/X-C.tar", "X-C.tar"])
 def test_only_web_addresses(fetch: Any, url: str) -> None:
     with pytest.raises(UserError, match="not a web address"):
