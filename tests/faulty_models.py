@@ -363,3 +363,23 @@ class Beside(Wrapped):
 class Twins(Wrapped):
     def parts(self) -> list[Part]:
         return [Part("base", 0, self.inner), Part("base", 0, self.inner)]
+
+
+class Tiring(Base):
+    """Its bias grows with every batch, by less than rounding at first, and is not among its weights."""
+
+    grown = 0.0
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.grown += 2e-6
+        return super().forward(images) * (1 + self.grown)
+
+
+class Worn(Base):
+    """Gives other outputs after thirty batches."""
+
+    seen = 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.seen += 1
+        return super().forward(images) * (1 if self.seen < 30 else -1)

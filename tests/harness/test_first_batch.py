@@ -260,3 +260,19 @@ def test_a_run_of_a_model_whose_passes_differ_ends_before_it_writes_a_table(
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert "model 'silent' of zoo 1.0: it does not say that it is stochastic, and two passes differ" in last
     assert not list((tmp_path / "runs").rglob("*.parquet"))
+
+
+@pytest.mark.parametrize("model", ["tiring", "worn"])
+def test_state_between_batches_that_shows_late_is_a_finding(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    points = {"tiring": "faulty_models:Tiring", "worn": "faulty_models:Worn"}
+    write_distribution(tmp_path / "site", "zoo", {"stressbench.models": points})
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    words = ("--model", model, "--corruptions", "fog,brightness,contrast", "--limit", 12, "--batch-size", 3)
+    assert run(*words, "--out", tmp_path / "runs") == 0
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("doubtful")]
+    assert "predictions of the same images changed by up to" in line
+    assert "it keeps state between batches" in line
+    (path,) = (tmp_path / "runs").glob("*/record.json")
+    assert [finding.check for finding in load(path).findings] == ["not-reproducible"]

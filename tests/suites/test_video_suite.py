@@ -129,6 +129,7 @@ def test_a_batch_costs_a_pass_for_each_frame_and_each_one_before(
         return forward(self, images)
 
     monkeypatch.setattr("stressbench.execution.cells.judge", lambda *_: [])
+    monkeypatch.setattr("stressbench.execution.cells.CellWorker._drifted", lambda _: [])
     monkeypatch.setattr(Dropping, "forward", counting)
     record(tmp_path, "--model", "temporal:dropping,frames=2", "--batch-size", 3)
     # Before the run, two images find the best memory layout. Then, under each of two conditions, frames 0–2; and 3–5,

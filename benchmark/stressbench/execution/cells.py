@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from stressbench._util.terminal import ProgressCallback
 from stressbench.contracts import Condition
 from stressbench.datasets.cache import ImageCache
-from stressbench.execution.first_batch import first_images, judge
+from stressbench.execution.first_batch import Drift, first_images, judge
 from stressbench.execution.identity import Inputs
 from stressbench.execution.measure import Measurement
 from stressbench.execution.predict import Predictor
@@ -38,6 +38,8 @@ class Measured:
     cell: Cell
     tables: Mapping[int, Columns]
     seconds: float
+    findings: Sequence[Finding] = ()
+    """What was noticed about the model after the cell."""
 
 
 class CellWorker:
@@ -59,6 +61,8 @@ class CellWorker:
         self._dataset, self._first = plan.dataset, images[None]
         self._advance = advance
         self._keep: KeepFindings | None = None
+        self._drift: Drift | None = None
+        self._done = 0
 
     def __call__(self, cell: Cell, keep_findings: KeepFindings | None = None) -> Measured:
         """Measure a cell; with `keep_findings`, the model is judged after its first batch, or at once if it has none.
@@ -69,7 +73,16 @@ class CellWorker:
         self._keep = keep_findings
         tables = self._measurement(cell.condition, cell.start, cell.stop, self._advance) if len(cell) else {}
         self._judge_once()
-        return Measured(cell, tables, time.perf_counter() - started)
+        findings = self._drifted()
+        return Measured(cell, tables, time.perf_counter() - started, findings)
+
+    def _drifted(self) -> list[Finding]:
+        """What changed about the model since the first cell, after cells 2, 4, 8, …: what adds up is noticed then."""
+        self._done += 1
+        if self._drift is None:
+            self._drift = Drift(self._predictor, first_images(self._first))
+            return []
+        return self._drift.findings() if self._done.bit_count() == 1 else []
 
     def _judge_once(self) -> None:
         if self._keep is not None:

@@ -10,9 +10,11 @@ import textwrap
 from collections.abc import Sequence
 from contextlib import suppress
 
+import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
+from stressbench import randomness
 from stressbench._util.terminal import Screen
 from stressbench.contracts import Dataset
 from stressbench.datasets.cache import ImageCache
@@ -45,10 +47,7 @@ def judge(predictor: Predictor, dataset: Dataset, images: Tensor) -> list[Findin
     Raises `UserError` for a model that does not say that it is stochastic and whose passes differ: it would be given
     one draw, and a second run would give other numbers.
     """
-    rounding = _GPU_ROUNDING if images.is_cuda else ROUNDING
-    if predictor.precision == "bfloat16":
-        rounding = _BFLOAT16_ROUNDING
-    subject = ModelUnderTest(predictor.module, dataset, images, rounding)
+    subject = ModelUnderTest(predictor.module, dataset, images, _rounding(predictor, images))
     checks = {check.name: check for check in requirements.CHECKS}
     findings = []
     with preserved(), predictor.autocast(images.device):
@@ -61,6 +60,38 @@ def judge(predictor: Predictor, dataset: Dataset, images: Tensor) -> list[Findin
             if found.check == "state" and findings:
                 break  # further passes would change the weights again
     return findings
+
+
+def _rounding(predictor: Predictor, images: Tensor) -> float:
+    """How far two equal outputs may be apart, as a part of the largest one."""
+    if predictor.precision == "bfloat16":
+        return _BFLOAT16_ROUNDING
+    return _GPU_ROUNDING if images.is_cuda else ROUNDING
+
+
+class Drift:
+    """Predictions of a model's first images (N, 3, H, W), which the model must repeat at any time later."""
+
+    def __init__(self, predictor: Predictor, images: Tensor) -> None:
+        self._predictor, self._images = predictor, images
+        self._keys = randomness.image_keys(randomness.derive("drift"), torch.arange(len(images), device=images.device))
+        self._before = self._predicted()
+
+    def findings(self) -> list[Finding]:
+        """A finding where the model has other predictions now."""
+        now = self._predicted()
+        largest = self._before[self._before.isfinite()].abs().max().clamp_min(torch.finfo().tiny)
+        apart = float((now - self._before).abs().nan_to_num(nan=0.0).max() / largest)  # −∞ rules a class out
+        if apart <= _rounding(self._predictor, self._images):
+            return []
+        message = (
+            f"the model: predictions of the same images changed by up to {apart:.2g} of the largest one in the course "
+            "of the run: it keeps state between batches, so that its numbers depend on what it has seen before"
+        )
+        return [Finding(check=CHECKS["reproducible"], message=message, source="run")]
+
+    def _predicted(self) -> Tensor:
+        return self._predictor.outputs(self._images, self._keys)
 
 
 def first_images(images: ImageCache) -> Tensor:
@@ -92,15 +123,29 @@ class FirstBatch:
 
     def __init__(self, store: Store, screen: Screen, of_the_labels: Sequence[Finding] = ()) -> None:
         self._store, self._screen, self._of_the_labels = store, screen, of_the_labels
+        self._early: Sequence[Finding] = ()
         self.findings = kept_findings(store)
-        self._report()
+        self._report(self.findings or ())
 
     def keep(self, findings: Sequence[Finding]) -> None:
         """Commit what `judge` found, after what is known of the labels."""
-        self.findings = [*self._of_the_labels, *findings]
-        write_findings(self._store, self.findings)
-        self._report()
+        self._commit([*self._of_the_labels, *findings, *self._early])
 
-    def _report(self) -> None:
-        for finding in self.findings or ():
+    def add(self, findings: Sequence[Finding]) -> None:
+        """Commit what was noticed later, unless it is known."""
+        if self.findings is None:  # a worker was faster than the one that judges
+            self._early = [*self._early, *findings]
+        else:
+            self._commit(findings)
+
+    def _commit(self, findings: Sequence[Finding]) -> None:
+        before = self.findings or []
+        known = {finding.check for finding in before}
+        new = [finding for finding in findings if finding.check not in known]
+        self.findings = [*before, *new]
+        write_findings(self._store, self.findings)
+        self._report(new)
+
+    def _report(self, findings: Sequence[Finding]) -> None:
+        for finding in findings:
             self._screen.note(f"doubtful ({finding.check}): {finding.message}")

@@ -240,7 +240,8 @@ def _joined(cell: Cell, parts: Mapping[int, Measured]) -> Measured:
         size: {name: np.concatenate([part.tables[size][name] for part in ordered]) for name in columns}
         for size, columns in first.items()
     }
-    return Measured(cell, tables, sum(part.seconds for part in ordered))
+    findings = [finding for part in ordered for finding in part.findings]
+    return Measured(cell, tables, sum(part.seconds for part in ordered), findings)
 
 
 def _reason(error: Exception) -> str:

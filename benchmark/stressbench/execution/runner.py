@@ -120,6 +120,8 @@ class Run:
         """Commit a cell; raises `UserError` where it cannot be written."""
         if measured.tables:
             self.store.write(measured.cell.condition, measured.tables, measured.seconds)
+        if measured.findings:
+            self.first_batch.add(measured.findings)
         self._missing.remove(self.cells.index(measured.cell))
 
     def finish(self) -> record.Record | None:
