@@ -23,14 +23,14 @@ PAGES = {
     "README.md": "index.md",
     "CHANGELOG.md": "CHANGELOG.md",
     "CONTRIBUTING.md": "CONTRIBUTING.md",
-    "leaderboard/README.md": "results.md",
+    "leaderboard/README.md": "board.md",
     "leaderboard/REPLICATION.md": "replication.md",
 }
 # Files that a page links to and that the site has in another place.
 ELSEWHERE = {
     "benchmark/stressbench/contracts.py": "api.md",
     "leaderboard/index.html": "leaderboard.html",
-    "leaderboard/": "results.md",
+    "leaderboard/": "board.md",
     "docs/notebook.ipynb": "notebook.md",
 }
 SOURCES = {page: source for source, page in PAGES.items()}
