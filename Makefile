@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+PEER := build/imagecorruptions
 
 .PHONY: demo test lint types check bench docs outputs notebook clean
 
@@ -24,15 +25,13 @@ check: $(INSTALLED)  # two processes of one thread each: most tests wait for a c
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist worksteal
 	OMP_NUM_THREADS=1 $(BIN)/pytest --doctest-modules benchmark plugins/stressbench_plugins suites
 
-bench: $(INSTALLED)  ## speed on this machine: the command line, the stress engines, draws, sizes, attacks, training
+bench: $(INSTALLED) $(PEER)  ## speed on this machine: the table of docs/performance.md, and what has no goal
+	$(BIN)/python tests/bench/table.py
 	$(BIN)/python tests/bench/bench_startup.py
-	$(BIN)/python tests/bench/bench_corruptions.py
 	$(BIN)/python tests/bench/bench_perturbation.py
 	$(BIN)/python tests/bench/bench_draws.py
 	$(BIN)/python tests/bench/bench_locations.py
-	$(BIN)/python tests/bench/bench_suite.py
 	$(BIN)/python tests/bench/bench_sizes.py
-	$(BIN)/python tests/bench/bench_attacks.py
 	$(BIN)/python tests/bench/bench_training.py
 
 docs: $(INSTALLED)  ## the documentation site, in build/site; broken links are errors
@@ -45,6 +44,12 @@ outputs: $(INSTALLED)  ## the console output that the README and the docs show
 notebook: $(INSTALLED)  ## the notebook in docs/, executed again
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	$(BIN)/python docs/execute.py
+
+# The public package that the engine is compared with; it needs libraries of its time. Without it, the line is left out.
+$(PEER):
+	-$(PYTHON) -m venv $(PEER) && $(PEER)/bin/python -m pip install --quiet --disable-pip-version-check \
+		imagecorruptions==1.1.2 'scikit-image==0.20.*' 'numpy<1.24' 'opencv-python-headless<4.9' 'setuptools<70' \
+		|| rm -rf $(PEER)
 
 $(INSTALLED): setup.cfg pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "stressbench needs Python 3.11 or newer; name one: make PYTHON=python3.12")'

@@ -1,0 +1,52 @@
+"""The table of speed: `python tests/bench/table.py`.
+
+Runs the scripts that have goals one after the other, shows what they print, and ends with one line for each goal. Each
+ratio is of two things that were measured in turn in one process or a few, so a machine that is busy slows both.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from goals import fields
+
+from stressbench.execution.environment import cpu_name
+
+HERE = Path(__file__).parent
+SCRIPTS = (
+    "bench_suite.py --model resnet18 --images 50",
+    "bench_suite.py --model resnet20",
+    "bench_corruptions.py --size 32",
+    "bench_corruptions.py --size 224 --images 30",
+    "bench_mc_dropout.py",
+    "bench_compare.py",
+    "bench_ray.py",
+    "bench_attacks.py",
+)
+
+
+def main() -> None:
+    found = []
+    for script in SCRIPTS:
+        name, *arguments = script.split()
+        print(f"\n{script}\n", flush=True)
+        with subprocess.Popen(
+            [sys.executable, str(HERE / name), *arguments], stdout=subprocess.PIPE, text=True, encoding="utf-8"
+        ) as process:
+            assert process.stdout is not None, "piped"
+            for text in process.stdout:
+                print(text, end="", flush=True)
+                if (measured := fields(text)) is not None:
+                    found.append(measured)
+        if process.returncode:
+            found.append([script, f"failed with exit code {process.returncode}", "", "no"])
+    print(f"\ntorch {torch.__version__}, {torch.get_num_threads()} threads, {cpu_name()}\n")
+    print("| line | measured | goal | met |\n|---|---|---|---|")
+    print("\n".join(f"| {' | '.join(measured)} |" for measured in found))
+
+
+if __name__ == "__main__":
+    main()
