@@ -131,3 +131,28 @@ def preview(
         raise click.UsageError(f"--difference draws images alone, and --model the predictions of {clean.task.name}.")
     predictor = session.predictor(request, clean, Screen(), provider)
     click.echo(dense.picture(clean, suite, image, seed, out, predictor, suite_options))
+
+
+@data.group()
+def cache() -> None:
+    """Look at the decoded images that runs keep on disk, or remove them."""
+
+
+@cache.command(name="ls")
+def list_cache() -> None:
+    """List what was decoded, with its size and its place."""
+    from stressbench.datasets import decoded
+
+    found = decoded.entries()
+    for one in found:
+        click.echo(f"{one.name}  {len(one):,} images  {one.bytes / 1e9:.1f} GB  {one.folder}")
+    if not found:
+        click.echo(f"no decoded images in {decoded.cache()}")
+
+
+@cache.command(name="rm")
+def remove_cache() -> None:
+    """Remove all of it. Runs decode their images again; no number depends on it."""
+    from stressbench.datasets import decoded
+
+    click.echo(f"removed {decoded.remove() / 1e9:.1f} GB")

@@ -1,11 +1,16 @@
-"""The clean images where the run needs them: on its device as bytes if they fit, else decoded again in each pass."""
+"""The clean images where the run needs them: on its device as bytes if they fit, else read again in each pass."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from stressbench._util.terminal import Screen
 from stressbench.contracts import Dataset
+from stressbench.datasets.ahead import ReadAhead
+from stressbench.datasets.decoded import decoded
 from stressbench.datasets.fingerprint import BLOCK, Fingerprint
 from stressbench.errors import UserError, plugin_errors
 
@@ -17,27 +22,36 @@ class ImageCache:
     """The first n images and labels of a dataset on a device.
 
     Construction reads all of them once, for `fingerprint`; if they fit they stay, and nothing is ever decoded again.
-    Otherwise `batch` reads them from the dataset each time.
+    Otherwise `batch` reads them each time: many images of files from `decoded`'s cache, which also keeps their
+    fingerprint, with the next batch read ahead; other images from the dataset.
     """
 
-    def __init__(self, dataset: Dataset, n: int, device: torch.device) -> None:
+    def __init__(self, dataset: Dataset, n: int, device: torch.device, screen: Screen | None = None) -> None:
+        """`screen` shows that images are being decoded into the cache."""
         if not 0 < n <= len(dataset.images):
             raise ValueError(f"{n} images of a dataset of {len(dataset.images)}")
-        self._dataset = dataset
+        screen = screen or Screen(quiet=True)
+        on_disk = decoded(dataset.name, dataset.images, n, dataset.image_size, screen)
+        self._dataset = dataset = dataset if on_disk is None else replace(dataset, images=on_disk)
         self._n = n
         self._device = device
         shape = (n, 3, *dataset.image_size)
         kept = torch.empty(shape, dtype=torch.uint8, device=device) if fits(shape, device) else None
         running = Fingerprint(dataset, n)
-        for start in range(0, n, BLOCK):
+        known = None if on_disk is None else on_disk.fingerprints.get(running.head)
+        for start in range(0, n, BLOCK) if kept is not None or known is None else ():
             stop = min(start + BLOCK, n)
             pixels = read(dataset, start, stop)
-            running.update(pixels)
+            if known is None:
+                running.update(pixels)
             if kept is not None:
                 kept[start:stop] = pixels.to(device)
         self._kept = kept
+        self._ahead = None if on_disk is None else ReadAhead(on_disk.read, n, again=True)
         self._targets = dataset.targets.read(0, n).to(device) if self._small(n) else None
-        self.fingerprint = str(running)  # as `fingerprint.fingerprint` gives it
+        self.fingerprint = known or str(running)  # as `fingerprint.fingerprint` gives it
+        if on_disk is not None and known is None:
+            on_disk.keep_fingerprint(running.head, self.fingerprint)
 
     def __len__(self) -> int:
         return self._n
@@ -50,7 +64,10 @@ class ImageCache:
     def batch(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """Images start … stop−1, (N, 3, H, W) float32 in [0, 1], and their targets, on the device."""
         stop = min(stop, self._n)
-        pixels = read(self._dataset, start, stop) if self._kept is None else self._kept[start:stop]
+        if self._kept is not None:
+            pixels = self._kept[start:stop]
+        else:
+            pixels = read(self._dataset, start, stop) if self._ahead is None else self._ahead(start, stop)
         if self._targets is not None:
             return to_float(pixels, self._device), self._targets[start:stop]
         return to_float(pixels, self._device), read_targets(self._dataset, start, stop).to(self._device)

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +18,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.transforms import functional, v2
 
+from stressbench.datasets.decoded import stamp
 from stressbench.errors import UserError
 
 if TYPE_CHECKING:
@@ -62,14 +64,29 @@ class EncodedImages:
     `where` turns a position into words for an error, such as "row 3 of test.parquet".
     """
 
-    def __init__(self, fetch: Fetch, count: int, where: Callable[[int], str], fitted: Fit | None = None) -> None:
+    def __init__(
+        self,
+        fetch: Fetch,
+        count: int,
+        where: Callable[[int], str],
+        fitted: Fit | None = None,
+        files: Sequence[Path] = (),
+        part: str = "",
+    ) -> None:
+        """`files` are those that decide the images, if any do alone, and `part` is what is read of them."""
         self._fetch, self._count, self._where, self._fit = fetch, count, where, fitted
+        self._files, self._part = files, part
         height, width, _ = self._decode(0, fetch(0, 1)[0], None).shape
         self.size = (height, width)
 
     @classmethod
     def of_table(
-        cls, table: datasets.Dataset, column: str, where: Callable[[int], str], fitted: Fit | None = None
+        cls,
+        table: datasets.Dataset,
+        column: str,
+        where: Callable[[int], str],
+        fitted: Fit | None = None,
+        files: Sequence[Path] = (),
     ) -> EncodedImages:
         """The images in a column of encoded bytes."""
         arrow = table.select_columns([column]).with_format("arrow")
@@ -80,7 +97,24 @@ class EncodedImages:
             found: Sequence[bytes | None] = part.to_pylist()
             return found
 
-        return cls(fetch, len(arrow), where, fitted)
+        return cls(fetch, len(arrow), where, fitted, files, column)
+
+    @classmethod
+    def of_files(cls, paths: Sequence[Path], fitted: Fit | None = None) -> EncodedImages:
+        """Images in a file each; reading raises `UserError` that names the first file that cannot be read."""
+
+        def fetch(start: int, stop: int) -> Sequence[bytes]:
+            try:
+                return [path.read_bytes() for path in paths[start:stop]]
+            except OSError as error:
+                raise UserError(f"{error.filename} cannot be read: {error.strerror}. Check its permissions") from error
+
+        return cls(fetch, len(paths), lambda index: str(paths[index]), fitted, paths)
+
+    @property
+    def stamp(self) -> str | None:
+        """For `decoded.Stamped`; None for images that are not from files."""
+        return stamp(self._files, f"{self._part} {self._fit}") if self._files else None
 
     def __len__(self) -> int:
         return self._count

@@ -54,14 +54,7 @@ def imagefolder(
         turns = itertools.zip_longest(*found)
         paths = [path for turn in turns for path in turn if path is not None]
         labels = [classes[path.relative_to(places[0]).parts[0]] for path in paths]
-
-        def fetch(start: int, stop: int) -> Sequence[bytes]:
-            try:
-                return [path.read_bytes() for path in paths[start:stop]]
-            except OSError as error:
-                raise UserError(f"{error.filename} cannot be read: {error.strerror}. Check its permissions") from error
-
-        images = EncodedImages(fetch, len(paths), lambda index: str(paths[index]), fitted)
+        images = EncodedImages.of_files(paths, fitted)
         return Rows(images, torch.tensor(labels), len(classes))
 
     return own("imagefolder", split, data_dir, name, load)

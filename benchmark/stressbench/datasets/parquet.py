@@ -103,7 +103,7 @@ def load_folder(
         number = bisect.bisect_right(ends, index)
         return f"row {index - ends[number] + len(files[number].labels)} of {files[number].path}"
 
-    images = EncodedImages.of_table(table, files[0].image, where, fitted)
+    images = EncodedImages.of_table(table, files[0].image, where, fitted, paths)
     return Rows(images, torch.cat(labels[: len(files)]), count)
 
 

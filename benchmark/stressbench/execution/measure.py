@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 from stressbench import randomness
 from stressbench._util.terminal import ProgressCallback
 from stressbench.contracts import Batch, Columns, Condition, Dataset, Regression, Segmentation, Suite, traits
+from stressbench.datasets.ahead import ReadAhead
 from stressbench.datasets.cache import ImageCache, to_float
 from stressbench.errors import UserError, plugin_errors
 from stressbench.execution.plan import FITTED, Plan
@@ -41,6 +43,7 @@ class Measurement:
         self._plan, self._predictor, self._images = plan, predictor, images
         self._after_batch = after_batch
         self._fitted = plan.fitted is None
+        self._published: tuple[Condition, ReadAhead] | None = None
 
     def __call__(
         self, condition: Condition, start: int, stop: int, advance: ProgressCallback
@@ -123,8 +126,7 @@ class Measurement:
         seed = randomness.derive(plan.seed, condition)
         batch = Batch(images, targets, indices, randomness.image_keys(seed, indices), dataset.task)
         if plan.archive is not None and condition in plan.archive:
-            official = to_float(plan.archive.read(condition, start, stop), plan.device)
-            batch = replace(batch, official=official)
+            batch = replace(batch, official=to_float(self._official(condition)(start, stop), plan.device))
         if dataset.recordings is None:
             return batch
         recordings = dataset.recordings[start:stop].to(plan.device)
@@ -134,6 +136,16 @@ class Measurement:
         reach = plan.suite.history + len(traits(self._predictor.module).frame_weights) - 1
         first = start - _run_length(dataset.recordings[max(0, start - reach) : start + 1])
         return replace(batch, earlier=self._batch(condition, first, start, False)) if first < start else batch
+
+    def _official(self, condition: Condition) -> ReadAhead:
+        """Reads the published images of a condition, the next ones while these are worked on."""
+        plan = self._plan
+        assert plan.archive is not None, "asked for"
+        if self._published is None or self._published[0] != condition:
+            if self._published is not None:
+                self._published[1].close()
+            self._published = condition, ReadAhead(partial(plan.archive.read, condition), plan.n)
+        return self._published[1]
 
     def _require_columns(self, measured: Mapping[int, Columns], batch: Batch) -> None:
         """Raise `UserError` unless there is a number, or a list of numbers, for each image at each number of draws."""

@@ -41,7 +41,7 @@ class Prepared:
 
     def __init__(self, job: Job, dataset: Dataset, plans: Sequence[Plan], screen: Screen) -> None:
         self.plans = plans
-        self._request, self._dataset = job.request, dataset
+        self._request, self._dataset, self._screen = job.request, dataset, screen
         self._provide = job.provider(job.request, dataset, plans[0].device, screen)
         self._caches: dict[tuple[str, str, int, int], ImageCache] = {}
         self._last: tuple[ResolvedModel, int, Ready] | None = None
@@ -87,7 +87,7 @@ class Prepared:
     def _cache(self, dataset: Dataset, n: int, device: torch.device) -> ImageCache:
         key = (dataset.name, dataset.split, len(dataset.images), n)
         if key not in self._caches:
-            self._caches[key] = ImageCache(dataset, n, device)
+            self._caches[key] = ImageCache(dataset, n, device, self._screen)
         return self._caches[key]
 
 
