@@ -44,9 +44,8 @@ __all__ = [
 # One stress, as a flat JSON object, for example {"corruption": "fog", "severity": 3}.
 Condition = Mapping[str, str | int | float]
 
+
 # --- datasets -------------------------------------------------------------------------------------------------
-
-
 class Source(Protocol):
     """The images or the targets of one split. It is read in ranges, so a set larger than memory can be streamed."""
 
@@ -118,6 +117,8 @@ class Dataset:
     """Whether it has the name of a published set but other pixels, for example re-encoded ones."""
     published: str | None = None
     """The published set with the same content."""
+    subset: tuple[int, Sequence[int]] | None = None
+    """Where its classes are a part of another set's: how many that has, and which of them these are."""
     archives: Mapping[str, Archive] = field(default_factory=dict)
     """Published stressed images beside the split that the harness can read, by their kind: "corruption", say."""
     recordings: Tensor | None = None

@@ -1,4 +1,4 @@
-"""What a second worker is worth: `python tests/bench/bench_ray.py [--images 100] [--repeats 3]`.
+"""What a second worker is worth: `python tests/bench/bench_ray.py [--images 400] [--repeats 3]`.
 
 The corruption suite with a ResNet-20 of random weights, measured by one and by two workers of one thread each, in turn.
 The time is that of the run without the start of Ray and its workers, who have done a small run before.
@@ -33,7 +33,7 @@ LINE = "Ray, two workers of one thread ÷ one worker of one thread"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="resnet20")
-    parser.add_argument("--images", type=int, default=100)
+    parser.add_argument("--images", type=int, default=400)
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     if importlib.util.find_spec("ray") is None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from stressbench import registry
 from stressbench.contracts import Classification, Dataset, InMemory, Source
-from stressbench.datasets.identity import claimed, identify
+from stressbench.datasets.identity import identify
 from stressbench.errors import UserError
 
 # Usual names of the columns, or the arrays, of images and of labels.
@@ -58,8 +58,6 @@ class Rows:
 def own(of: str, split: str, data_dir: Path | None, name: str | None, load: Callable[[Path], Rows]) -> Dataset:
     """The dataset called `name` that `load` reads from `data_dir`; `of` is what the user calls this kind of folder.
 
-    A test split called as a published set is altered unless it is that set (see `identity.py`).
-
     Raises `UserError` without a folder or a name, and for the name of another dataset.
     """
     if data_dir is None:
@@ -80,7 +78,6 @@ def own(of: str, split: str, data_dir: Path | None, name: str | None, load: Call
         images=rows.images,
         targets=InMemory(rows.labels),
         image_size=rows.images.size,
-        altered=split == "test" and claimed(called) not in (None, published),
         published=published,
     )
 

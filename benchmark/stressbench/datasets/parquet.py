@@ -45,8 +45,7 @@ def parquet(
     test on. The number of classes is `classes`, else that of the label's ClassLabel feature, else what the labels of
     the train and the test files together have, as far as they are there, so that the two splits of a folder agree.
     With `size`, images are scaled until their shorter side is `resize` (`size`, unless it is given), and their middle,
-    `size`×`size`, is cut out. A test split called `imagenet` counts as altered unless it has that set's form (see
-    `identity.py`).
+    `size`×`size`, is cut out.
 
     Raises `UserError` without a folder or a name, for the name of another dataset, and for files that are not whole
     (see `folder.py`).
@@ -107,10 +106,19 @@ def load_folder(
     return Rows(images, torch.cat(labels[: len(files)]), count)
 
 
-def rows_of(table: datasets.Dataset, image: str, label: str, classes: int, where: Callable[[int], str]) -> Rows:
+def rows_of(
+    table: datasets.Dataset,
+    image: str,
+    label: str,
+    classes: int,
+    where: Callable[[int], str],
+    fitted: Fit | None = None,
+) -> Rows:
     """The labels of a loaded table, and its images to be decoded as they are read."""
     labels = table.with_format("numpy", columns=[label])[:][label]
-    return Rows(EncodedImages.of_table(table, image, where), torch.from_numpy(labels).to(torch.int64), classes)
+    files = [Path(file["filename"]) for file in table.cache_files]
+    images = EncodedImages.of_table(table, image, where, fitted, files)
+    return Rows(images, torch.from_numpy(labels).to(torch.int64), classes)
 
 
 def _load(files: Sequence[File], split: str) -> datasets.Dataset:

@@ -10,16 +10,16 @@ from stressbench.contracts import Archive, Classification, Dataset, InMemory
 from stressbench.datasets.batches import load_batches
 from stressbench.datasets.checksums import CIFAR10_C, LABELS
 from stressbench.datasets.folder import Columns
+from stressbench.datasets.from_hub import from_hub
 from stressbench.datasets.identity import identify
 from stressbench.datasets.official import CorruptionArchive, PerturbationArchive
-from stressbench.datasets.own import Pixels, Rows, check_name
-from stressbench.datasets.parquet import load_folder, offline, rows_of
+from stressbench.datasets.own import Pixels, check_name
+from stressbench.datasets.parquet import load_folder
 from stressbench.datasets.pull import ARCHIVES
 from stressbench.errors import UserError
 
 _SIZE = (32, 32)
 _TRAIN = 50_000  # images
-_PATIENCE = 10.0  # seconds until the hub counts as out of reach
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,8 @@ def _dataset(published: _Published, split: str, data_dir: Path | None, name: str
     elif name is not None:
         raise UserError(f"the published '{published.name}' keeps its name: --dataset-name goes with --data-dir")
     else:
-        rows = _from_hub(published, split)
+        columns = Columns(published.image, published.label)
+        rows = from_hub(published.name, published.repository, split, columns, published.classes)
     content = (
         identify(called, rows.images, rows.labels, rows.classes, rows.images.size)
         if split == "test"
@@ -141,37 +142,3 @@ def _archives(published: _Published, data_dir: Path | None, images: Pixels) -> d
     if published.bar is not None and (place / published.bar).is_dir():
         archives["c-bar"] = CorruptionArchive(place / published.bar, images.size)
     return archives
-
-
-def _from_hub(published: _Published, split: str) -> Rows:
-    from datasets import load_dataset
-
-    repository, image, label = published.repository, published.image, published.label
-    unreachable = _unreachable(repository)
-    try:
-        if unreachable is None:
-            table = load_dataset(repository, split=split)
-        else:
-            with offline():
-                table = load_dataset(repository, split=split)
-    except Exception as error:  # whatever the hub's client raises, the way out is the same
-        why = unreachable or f"{type(error).__name__}: {error}"
-        raise UserError(
-            f"'{published.name}' could not be had from the Hugging Face hub ({why}) and is not in its cache: "
-            f"clone huggingface.co/datasets/{repository} where there is a network, and name the folder with --data-dir"
-        ) from error
-    missing = [name for name in (image, label) if name not in table.column_names]
-    if missing:
-        raise UserError(f"{repository} on the hub has no column '{missing[0]}' any more: use --data-dir")
-    return rows_of(table, image, label, published.classes, lambda index: f"row {index} of {repository}, {split}")
-
-
-def _unreachable(repository: str) -> str | None:
-    """Why the hub cannot be used now, or None if it can. One request, for the library alone retries for 24 seconds."""
-    from huggingface_hub import HfApi
-
-    try:
-        HfApi().dataset_info(repository, timeout=_PATIENCE)
-    except Exception as error:  # no name resolution, no route, a proxy's page, the hub's own trouble
-        return f"{type(error).__name__}: {error}".rstrip(": ")
-    return None

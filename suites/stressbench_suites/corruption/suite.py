@@ -52,13 +52,20 @@ from stressbench_suites.corruption.published import published
 if TYPE_CHECKING:
     import pandas as pd
 
-Set = Literal["c", "c-extra", "c-bar", "imagenet-c-bar"]
+Set = Literal["c", "c-extra", "c-bar", "imagenet-c-bar", "3dcc"]
+# What is read from official files alone (Kar et al., 2022).
+THREE_D = (
+    "near_focus", "far_focus", "bit_error", "color_quant", "flash", "fog_3d", "h265_abr", "h265_crf", "iso_noise",
+    "low_light", "xy_motion_blur", "z_motion_blur",
+)  # fmt: skip
 SETS: Mapping[Set, tuple[str, ...]] = {
     "c": CORRUPTIONS,
     "c-extra": EXTRA_CORRUPTIONS,
     "c-bar": CIFAR_BAR,
     "imagenet-c-bar": IMAGENET_BAR,
+    "3dcc": THREE_D,
 }
+_KNOWN = (*ALL, *THREE_D)
 # What C-bar has for images of one size alone, and the set to name for the other.
 _ONLY_SMALL = (set(CIFAR_BAR) - set(IMAGENET_BAR), "imagenet-c-bar", "of up to 64 pixels")
 _ONLY_LARGE = (set(IMAGENET_BAR) - set(CIFAR_BAR), "c-bar", "of more than 64 pixels")
@@ -106,6 +113,8 @@ class CorruptionSuite(StressSuite):
         """`set` is `c`, the fifteen of CIFAR-C and ImageNet-C; `c-extra`, their four others; `c-bar`, the ten of
         CIFAR-10-C-bar; or `imagenet-c-bar`, for images of more than 64 pixels. All means are over the set.
 
+        `3dcc`, the twelve of ImageNet-3DCC, is read from its official files alone.
+
         `baseline` is another model's record on the same data; without it, AlexNet's published results are used on
         the test sets that they are of. `metrics=all` adds those of `all_metrics.CALIBRATION`.
 
@@ -114,16 +123,15 @@ class CorruptionSuite(StressSuite):
         self._set = SETS[set]
         corruptions = self._set if corruptions is None else corruptions
         for corruption in corruptions:
-            if corruption not in ALL:
-                raise UserError(
-                    f"there is no corruption '{corruption}': {did_you_mean(corruption, ALL)}known are {', '.join(ALL)}"
-                )
+            if corruption not in _KNOWN:
+                hint = did_you_mean(corruption, _KNOWN)
+                raise UserError(f"there is no corruption '{corruption}': {hint}known are {', '.join(_KNOWN)}")
         for severity in severities:
             if severity not in SEVERITIES:
                 raise UserError(f"severity {severity} does not exist: severities are 1 to 5")
         if not corruptions or not severities:
             raise UserError("no corruption or no severity is named: name at least one of each, or leave the option out")
-        self._corruptions = [corruption for corruption in ALL if corruption in corruptions]
+        self._corruptions = [corruption for corruption in _KNOWN if corruption in corruptions]
         self._severities = sorted({*severities})
         self._task: type[Task] = Classification
         self._all = metrics == "all"
@@ -142,6 +150,8 @@ class CorruptionSuite(StressSuite):
         corruption, severity = _cell(condition)
         if corruption == "none":
             return Stressed(batch.images)
+        if corruption in THREE_D:
+            raise UserError("3DCC has no generator here: leave out --stress generated")
         return Stressed(corrupt(batch.images, corruption, severity, batch.keys))
 
     def for_task(self, task: str) -> Suite:
@@ -184,19 +194,25 @@ class CorruptionSuite(StressSuite):
         )
 
     def unsupported(self, dataset: Dataset) -> str | None:
+        if self._is_3d and "3dcc" not in dataset.archives:
+            return "the corruptions of 3DCC are read from their official files: name their folder with --data-dir"
         foreign, instead, size = _ONLY_LARGE if small(dataset.image_size) else _ONLY_SMALL
         if found := [corruption for corruption in self._corruptions if corruption in foreign]:
             return f"{', '.join(found)} {'is' if len(found) == 1 else 'are'} for images {size}: use set={instead}"
         return None
 
     def published(self, dataset: Dataset) -> Archive | None:
-        return dataset.archives.get("c-bar" if self._is_bar else "corruption")
+        return dataset.archives.get("3dcc" if self._is_3d else "c-bar" if self._is_bar else "corruption")
 
     def protocol(self, data: DatasetInfo) -> str | None:
         """The set of constants that generated images have been made with."""
         if data.image_size is None or data.stress == "official":
             return None
         return describe(data.image_size, "C-bar" if self._is_bar else "C")
+
+    @property
+    def _is_3d(self) -> bool:
+        return bool({*THREE_D} & {*self._corruptions})
 
     @property
     def _is_bar(self) -> bool:

@@ -371,12 +371,12 @@ def test_metadata_that_is_nonsense(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["imagenet", "ImageNet"])
-def test_a_folder_that_is_only_called_imagenet_is_altered(
+def test_a_folder_of_ones_own_is_not_called_imagenet(
     name: str, tmp_path: Path, noise: Any, encode: Any, write: Any
 ) -> None:
     write(tmp_path / "test.parquet", [encode(p) for p in noise(4, 32, 32)], [0, 1, 2, 999])
-    data = parquet("test", tmp_path, name)
-    assert (data.altered, data.published) == (True, None)
+    with pytest.raises(UserError, match="stands for the dataset imagenet"):
+        parquet("test", tmp_path, name)
 
 
 def test_imagenet_is_recognised_by_its_form_and_name() -> None:
