@@ -129,6 +129,7 @@ NAMED = {
     "datasets/identity.py": "the content of published datasets",
     "datasets/official.py": "the layout of published files",
     "datasets/export.py": "the layout of published files",
+    "datasets/imagenet.py": "what it reads, and the kind of its stressed sets",
 }
 
 
