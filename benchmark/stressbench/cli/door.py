@@ -22,6 +22,7 @@ from typing import NoReturn
 import click
 
 from stressbench import __version__
+from stressbench._util import watch
 from stressbench._util.home import home
 from stressbench._util.terminal import abandon_stdout
 from stressbench.errors import Interrupted, UserError, describe, one_line
@@ -62,7 +63,9 @@ def close(command: Callable[[], int | None], debug: bool) -> int:
     except MemoryError as error:
         code = _fail(f"out of memory ({describe(error)}): use a smaller --batch-size, or --limit", 1, debug)
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in _OUTPUT and error.filename is None:
+        if _was_interrupted(error):
+            code = _fail("interrupted", 130, debug)
+        elif isinstance(error, OSError) and error.errno in _OUTPUT and error.filename is None:
             abandon_stdout()
             code = _fail(f"cannot write the output: {describe(error)}", 1, debug)
         else:
@@ -70,9 +73,17 @@ def close(command: Callable[[], int | None], debug: bool) -> int:
     return code
 
 
+def _was_interrupted(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind an error: modules that were being imported make others of it."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
 def leave(code: int) -> NoReturn:
     """End the process, whatever plugins have left running; what they print from now on does not follow the output."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # ends what is left without a traceback
+    watch.done(code)
     with suppress(OSError, ValueError):
         sys.stdout.flush()
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""A limit on the time that a plugin may take in this process."""
+"""A limit on the time that a plugin may take in this process, which also notes what it does."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
+from stressbench._util import watch
 from stressbench.errors import UserError
 
 _GRACE = 10.0  # seconds more, until code that Python cannot interrupt ends the process
@@ -26,6 +27,7 @@ def limited(seconds: float | None, what: str) -> Iterator[None]:
 
     Without effect for None, on systems without timers, and in other threads than the main one.
     """
+    watch.doing(what)
     here = threading.current_thread() is threading.main_thread()
     if seconds is None or not here or not hasattr(signal, "setitimer"):
         yield
