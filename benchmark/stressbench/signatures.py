@@ -17,12 +17,26 @@ from stressbench.spec import split
 def parameters(factory: Callable[..., Any], leading: int) -> dict[str, inspect.Parameter]:
     """The parameters after the ones that the harness fills by position."""
     skipped = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    parameters = list(inspect.signature(factory).parameters.values())[leading:]
+    parameters = list(_signature(factory).parameters.values())[leading:]
     return {p.name: p for p in parameters if p.kind not in skipped}
 
 
+def _signature(factory: Callable[..., Any]) -> inspect.Signature:
+    if sys.version_info >= (
+        3,
+        14,
+    ):  # where annotations are evaluated when somebody asks, and their names may be missing
+        from annotationlib import Format
+
+        return inspect.signature(factory, annotation_format=Format.STRING)
+    return inspect.signature(factory)
+
+
 def annotation(factory: Callable[..., Any], parameter: inspect.Parameter) -> Any:
-    """An option's type: its annotation, else the type of its default, else text."""
+    """An option's type: its annotation, else the type of its default, else text.
+
+    One that cannot be evaluated, because its names are imported for type checkers alone, comes back as its text.
+    """
     annotation = parameter.annotation
     if annotation is parameter.empty:
         return str if parameter.default in (None, parameter.empty) else type(parameter.default)
@@ -31,7 +45,10 @@ def annotation(factory: Callable[..., Any], parameter: inspect.Parameter) -> Any
     # One by one, because a plugin may import the types of its other parameters for type checkers only.
     origin = inspect.unwrap(factory.func if isinstance(factory, functools.partial) else factory)
     module = sys.modules[getattr(origin, "__module__", None) or type(origin).__module__]
-    return eval(annotation, vars(module))  # the text is the plugin's own code, imported a moment ago
+    try:
+        return eval(annotation, vars(module))  # the text is the plugin's own code, imported a moment ago
+    except Exception:
+        return annotation
 
 
 def is_several(hint: Any) -> bool:
@@ -65,14 +82,21 @@ def _bound(constraint: object) -> str:
 
 def value(owner: object, factory: Callable[..., Any], option: inspect.Parameter, text: str) -> Any:
     """An option's words as the callable's signature types them; raises `UserError` that names `owner`."""
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
     hint = annotation(factory, option)
+    if isinstance(hint, str):
+        raise UserError(
+            f"option '{option.name}' of {owner} cannot be read, because its type '{hint}' is not known when it runs: "
+            "import the names in it outside of `if TYPE_CHECKING`"
+        )
     words: object = text
     if is_several(hint):
         words = [part for part in split(text, ",+ ") if part]
     try:
         return TypeAdapter(hint).validate_python(words)
+    except PydanticUserError as error:
+        raise UserError(f"option '{option.name}' of {owner} is a {type_text(hint)}, which no words can name") from error
     except ValidationError as error:
         why = error.errors()[0]["msg"]
         raise UserError(f"option '{option.name}' of {owner} cannot be '{text}': {why}") from error

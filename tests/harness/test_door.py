@@ -158,6 +158,26 @@ def test_a_home_folder_that_is_none_is_a_line(monkeypatch: pytest.MonkeyPatch) -
         home()
 
 
+NO_TEXT = os.fsdecode(b"\xff")
+
+
+def test_a_home_folder_whose_path_is_no_text_is_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STRESSBENCH_HOME", str(tmp_path / NO_TEXT))
+    with pytest.raises(UserError, match=r"\\xff has bytes that are not UTF-8.*point STRESSBENCH_HOME"):
+        home()
+
+
+def test_an_out_folder_whose_path_is_no_text_is_refused_before_anything_is_computed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / NO_TEXT / "runs"
+    assert ended(["run", "--model", "resnet18", "--limit", "4", "--out", str(out)]) == 2
+    shown = capsys.readouterr().err
+    assert r"\xff/runs has bytes that are not UTF-8" in shown
+    assert "--out" in shown
+    assert not out.exists()
+
+
 def test_a_relative_home_folder_stays_where_the_command_was_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,6 +22,7 @@ from stressbench.errors import UserError
 from stressbench.registry import Entry, ModelName
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from stressbench.contracts import Dataset
 
 
@@ -30,6 +31,10 @@ def build(dataset: Dataset, width: int = 4, rate: float | None = None, mode: Lit
     module = nn.Flatten()
     module.given = dict(width=width, rate=rate, mode=mode, names=names, wide=wide, plain=plain)
     return module
+
+
+def odd(dataset: Dataset, hidden: Sequence[int] = (), inner: nn.Module | None = None) -> nn.Module:
+    return nn.Flatten()
 
 
 def wrap(dataset: Dataset, argument: str, rate: float = 0.5) -> nn.Module:
@@ -75,6 +80,7 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "typed_plugin.py").write_text(SOURCE)
     points = {
         "typed": "typed_plugin:build",
+        "odd": "typed_plugin:odd",
         "wrap": "typed_plugin:wrap",
         "both": "typed_plugin:both",
         "shelf": "typed_plugin:shelf",
@@ -116,6 +122,8 @@ def test_options_are_typed_by_the_signature(plugin: Path, dataset: Dataset) -> N
         ("typed,widht=3", ["no option 'widht'", "did you mean 'width'", "width, rate, mode"]),
         ("typed,width=3.5", ["'width'", "'3.5'", "integer"]),
         ("typed,mode=c", ["'mode'", "'c'", "'a' or 'b'"]),
+        ("odd,hidden=3+4", ["'hidden'", "'Sequence[int]'", "outside of `if TYPE_CHECKING`"]),
+        ("odd,inner=x", ["'inner'", "Module or None", "no words can name"]),
         ("typed,dataset=x", ["no option 'dataset'"]),
         ("typed:inner", ["write typed"]),
         ("wrap", ["write wrap:SOMETHING"]),
@@ -129,6 +137,10 @@ def test_a_wrong_option_lists_the_right_ones(plugin: Path, spec: str, words: lis
     assert "\n" not in str(error.value)
     for word in words:
         assert word in str(error.value)
+
+
+def test_a_type_for_type_checkers_alone_is_shown_as_its_text(plugin: Path) -> None:
+    assert registry.option_type("models", "odd", registry.options("models", "odd")["hidden"]) == "Sequence[int]"
 
 
 def test_the_part_after_the_colon_is_the_argument(plugin: Path, dataset: Dataset) -> None:

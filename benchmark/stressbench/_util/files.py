@@ -26,6 +26,22 @@ def replace(path: Path, content: bytes) -> None:
         raise
 
 
+def require_text(folder: Path, cure: str) -> Path:
+    """The folder, whose path is text.
+
+    Raises `UserError`, with `cure` as the advice, where it has bytes that are not UTF-8: pyarrow and safetensors cannot
+    write there, and would say so after the computing.
+    """
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError as error:
+        shown = os.fsencode(folder).decode(errors="backslashreplace")
+        raise UserError(
+            f"the path {shown} has bytes that are not UTF-8, where no tables can be kept: {cure}"
+        ) from error
+    return folder
+
+
 def text(path: Path, most: int) -> str:
     """A file's text in UTF-8, without the mark that some editors put before it.
 

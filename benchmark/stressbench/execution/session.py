@@ -12,6 +12,7 @@ from pathlib import Path
 
 from torch import nn
 
+from stressbench._util.files import require_text
 from stressbench._util.terminal import Screen
 from stressbench.contracts import Dataset, traits
 from stressbench.errors import Interrupted, UserError
@@ -61,8 +62,10 @@ def run(
     Weights that are neither given nor their plugins' own are seen to by what `provider` makes. The `executor` computes;
     without one, this process does.
 
-    Raises `UserError` before anything is run where the request is wrong, and `Interrupted` on Ctrl-C.
+    Raises `UserError` before anything is run where the request is wrong or the path of `out` is no text, and
+    `Interrupted` on Ctrl-C.
     """
+    require_text(out, "choose another folder with --out")
     dataset = plan.read(request, "test" if isinstance(request.dataset, str) else request.dataset.split)
     asked = plan.make(request, dataset)
     for name, why in asked.left_out.items():
