@@ -51,8 +51,6 @@ Images = Annotated[int, Field(ge=1, le=10**9)]
 Draws = Annotated[int, Field(ge=1, le=10**6)]
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 Text = Annotated[str, Field(min_length=1, max_length=300)]
-
-
 Precision = Literal["float32", "bfloat16"]
 
 
@@ -201,6 +199,8 @@ class Environment(_Part):
     platform: Text
     device: Text
     """The device's model name; the record's `device` is torch's name."""
+    executor: Text = "this process"
+    """Who computed the cells; of a resumed run, the last ones."""
 
 
 class Finding(_Part):

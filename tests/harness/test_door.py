@@ -132,6 +132,7 @@ def test_a_file_without_an_end_is_not_read_to_it(command: list[str], capsys: pyt
     ("content", "words"),
     [
         (b"models = [" + b"[" * 5000 + b"]" * 5000 + b"]", "nested too deeply"),
+        (b"a" + b".a" * 49_999 + b" = 1", "has a key of 64 parts or more"),
         (b"\xff\xfem\x00", "is not UTF-8 text"),
         (b'\xef\xbb\xbfmodels = ["\xe9t\xe9"]', "is not UTF-8 text"),
         (b"\xef\xbb\xbfmodel = 3\r\n", "model"),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import signal
+import sys
 import time
 
 import pytest
 
 from stressbench.errors import UserError, plugin_errors
-from stressbench.execution.limits import limited
+from stressbench.execution.limits import limited, require_room
 
 
 def never() -> None:
@@ -35,3 +36,15 @@ def test_what_is_in_time_is_left_alone() -> None:
         pass
     assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
     assert signal.getsignal(signal.SIGALRM) is before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limits")
+def test_a_limit_of_addresses_under_which_libraries_hang_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    import resource
+
+    for limit in (resource.RLIM_INFINITY, 6 * 2**30):
+        monkeypatch.setattr(resource, "getrlimit", lambda _, limit=limit: (limit, limit))
+        require_room()
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (2**32, 2**32))
+    with pytest.raises(UserError, match=r"4\.0 GB of addresses.*allow more"):
+        require_room()

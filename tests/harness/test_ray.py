@@ -9,6 +9,7 @@ import itertools
 import json
 import math
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -195,6 +196,8 @@ def test_a_model_that_ends_every_worker_fails_and_the_others_go_on(
     # The same command goes on.
     assert bench(*GOOD, *RAY, "--out", tmp_path) == 0
     assert numbers(tmp_path) == numbers(one)
+    executors = {json.loads(path.read_text())["environment"]["executor"] for path in (*tmp_path.glob("*/record.json"),)}
+    assert any(re.fullmatch(r"Ray, \d+ workers?", name) for name in executors)
 
 
 def test_a_worker_that_hangs_is_ended_after_the_timeout(

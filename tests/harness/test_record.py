@@ -46,7 +46,7 @@ FIELDS: dict[str, Any] = {
     "draws": 1, "seed": 0, "precision": "float32", "batch_size": 100, "device": "cpu",
     "environment": {
         "stressbench": "0.1.0", "commit": None, "python": "3.11.7", "packages": {"torch": "2.9.0"},
-        "platform": "Linux x86_64", "device": "x86_64",
+        "platform": "Linux x86_64", "device": "x86_64", "executor": "this process",
     },
     "timing": {"seconds": 1.5, "images_per_second": 100.0},
     "metrics": {"clean_error": 0.25, "mCE": None},
@@ -172,8 +172,10 @@ def test_the_environment_has_the_versions_of_what_was_used(tmp_path: Path, monke
     monkeypatch.syspath_prepend(str(tmp_path))
     for module in ("quicksteps", "elsewhere_steps"):
         monkeypatch.setitem(sys.modules, module, importlib.import_module(module))
-    packages = environment("cpu", ["My-Attacks", "file"]).packages  # `file:net.py:net` is of no distribution
+    packages = environment(
+        "cpu", "this process", ["My-Attacks", "file"]
+    ).packages  # `file:net.py:net` is of no distribution
     assert packages["fast-steps"] == "2.5"
     assert not {"unused-steps", "never-installed", "elsewhere"} & packages.keys()
     assert packages["pydantic"] == importlib.metadata.version("pydantic")
-    assert "fast-steps" not in environment("cpu").packages
+    assert "fast-steps" not in environment("cpu", "this process").packages

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,6 +14,9 @@ from stressbench._util.files import text
 from stressbench.errors import UserError
 
 _LARGEST = 2**20  # bytes; a person's file has some hundreds
+
+_PARTS = 64  # joined by dots, of a key
+_DEEP = re.compile(rf"""(?<![\w"'-])(?:[\w"'-]++[ \t]*+\.[ \t]*+){{{_PARTS}}}""")
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -27,8 +31,11 @@ def read(path: Path, model: type[_Model], say: Callable[[ValidationError], str])
 
 def load(path: Path) -> dict[str, Any]:
     """A file's keys and values; raises `UserError` for a missing file and invalid TOML."""
+    found = text(path, _LARGEST).replace("\r\n", "\n")
+    if _DEEP.search(found):  # which the parser takes a time for that grows with their square
+        raise UserError(f"{path} is not TOML for people: it has a key of {_PARTS} parts or more")
     try:
-        return tomllib.loads(text(path, _LARGEST).replace("\r\n", "\n"))
+        return tomllib.loads(found)
     except RecursionError as error:
         raise UserError(f"{path} is not TOML: it is nested too deeply") from error
     except tomllib.TOMLDecodeError as error:

@@ -65,6 +65,8 @@ def close(command: Callable[[], int | None], debug: bool) -> int:
     except Exception as error:
         if _was_interrupted(error):
             code = _fail("interrupted", 130, debug)
+        elif isinstance(error, ImportError) and "failed to map segment" in str(error):
+            code = _fail(f"out of memory ({describe(error)}): this command needs more than it is allowed", 1, debug)
         elif isinstance(error, OSError) and error.errno in _OUTPUT and error.filename is None:
             abandon_stdout()
             code = _fail(f"cannot write the output: {describe(error)}", 1, debug)
@@ -90,7 +92,8 @@ def leave(code: int) -> NoReturn:
     # Python waits for threads and calls of `atexit`, which may not end.
     end = threading.Timer(_PATIENCE, os._exit, [code])
     end.daemon = True
-    end.start()
+    with suppress(RuntimeError):  # no memory for a thread
+        end.start()
     sys.exit(code)
 
 

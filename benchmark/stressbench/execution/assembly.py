@@ -42,7 +42,7 @@ class Outline(BaseModel):
     """Clean and stressed ones of all conditions."""
 
 
-def outline(inputs: Inputs, suite: record.SuiteInfo) -> Outline:
+def outline(inputs: Inputs, suite: record.SuiteInfo, executor: str) -> Outline:
     """What a run's record says without its scores."""
     plan, ready = inputs.plan, inputs.ready
     plugins = ready.model.plugins
@@ -72,7 +72,9 @@ def outline(inputs: Inputs, suite: record.SuiteInfo) -> Outline:
         batch_size=plan.batch_size,
         device=plan.device.type,
         environment=environment(
-            device_name(plan.device), {plan.suite_entry.distribution, *(plugin.distribution for plugin in plugins)}
+            device_name(plan.device),
+            executor,
+            {plan.suite_entry.distribution, *(plugin.distribution for plugin in plugins)},
         ),
         timing=record.Timing(seconds=0, images_per_second=0),
         metrics={},

@@ -12,11 +12,12 @@ from pathlib import Path
 from stressbench.record import Environment
 
 
-def environment(device: str, distributions: Iterable[str] = ()) -> Environment:
+def environment(device: str, executor: str, distributions: Iterable[str] = ()) -> Environment:
     """This machine and what is installed on it.
 
-    `device` is the device's own name. `packages` has the versions of what stressbench and these `distributions`
-    require, as far as this process has imported it: a suite or a model may be another library's work.
+    `device` is the device's own name, `executor` who computes. `packages` has the versions of what stressbench and
+    these `distributions` require, as far as this process has imported it: a suite or a model may be another library's
+    work.
     """
     return Environment(
         stressbench=importlib.metadata.version("stressbench"),
@@ -25,6 +26,7 @@ def environment(device: str, distributions: Iterable[str] = ()) -> Environment:
         packages=_imported({"stressbench", *distributions}),
         platform=f"{platform.system()} {platform.machine()}",
         device=device,
+        executor=executor,
     )
 
 

@@ -24,6 +24,11 @@ class Executor(Protocol):
     """Computes cells of runs, in any order. It writes nothing: whoever asks for the results commits them."""
 
     @property
+    def name(self) -> str:
+        """What records call it."""
+        ...
+
+    @property
     def hungry(self) -> bool:
         """Whether it could use the cells of another run now."""
         ...
@@ -43,6 +48,8 @@ class Executor(Protocol):
 
 class Local:
     """Computes in this process, one run after the other."""
+
+    name = "this process"
 
     def __init__(self) -> None:
         self._cells: deque[Cell] = deque()

@@ -17,6 +17,23 @@ from stressbench.errors import UserError
 _GRACE = 10.0  # seconds more, until code that Python cannot interrupt ends the process
 
 
+_ROOM = 5 * 2**30  # bytes of addresses
+
+
+def require_room() -> None:
+    """Raises `UserError` under a limit of addresses with which libraries of linear algebra wait for memory for ever."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if 0 <= limit < _ROOM:
+        raise UserError(
+            f"this process may have {limit / 2**30:.1f} GB of addresses (ulimit -v), and libraries hang with less than "
+            f"{_ROOM / 2**30:.0f} GB: allow more, or limit the resident memory instead"
+        )
+
+
 class _Overdue(BaseException):
     """Not an `Exception`, so that a plugin that catches those does not go on."""
 

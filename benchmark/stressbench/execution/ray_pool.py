@@ -116,6 +116,10 @@ class Ray:
             self._hire()
 
     @property
+    def name(self) -> str:
+        return f"Ray, {self._workers} worker{'s' * (self._workers != 1)}"
+
+    @property
     def hungry(self) -> bool:
         return self._workers is None or len(self._queue) < self._workers
 

@@ -54,6 +54,8 @@ class Run:
         self.store = Store.of(out, self.plan.title, self.inputs.identity())
         self.cells: list[Cell] = []
         """What was missing in the folder when it was opened."""
+        self.executor = "this process"
+        """Who computes its cells."""
         self.error: UserError | None = None
         """What ended it early."""
         self._missing: set[int] = set()
@@ -130,7 +132,7 @@ class Run:
         Raises `UserError` for a suite that fails.
         """
         plan, draws = self.plan, self.inputs.draws
-        empty = outline(self.inputs, self._suite)
+        empty = outline(self.inputs, self._suite, self.executor)
         if self._elsewhere:
             self.store.write_part(empty.model_dump_json(indent=2) + "\n")
             return None

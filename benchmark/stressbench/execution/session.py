@@ -19,6 +19,7 @@ from stressbench.errors import Interrupted, UserError
 from stressbench.execution import device, models, plan
 from stressbench.execution.device import pick_device
 from stressbench.execution.executors import Executor, Local
+from stressbench.execution.limits import require_room
 from stressbench.execution.plan import Failure, Plan
 from stressbench.execution.predict import Predictor
 from stressbench.execution.prepare import Job, Prepared, Provider
@@ -66,6 +67,7 @@ def run(
     `Interrupted` on Ctrl-C.
     """
     require_text(out, "choose another folder with --out")
+    require_room()
     dataset = plan.read(request, "test" if isinstance(request.dataset, str) else request.dataset.split)
     asked = plan.make(request, dataset)
     for name, why in asked.left_out.items():
@@ -133,6 +135,7 @@ def _started(run: Run | Failure, executor: Executor, fresh: bool, screen: Screen
         return run.failure(error)
     if run.cells:
         executor.submit(run)
+        run.executor = executor.name
     return run
 
 
