@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PEER := build/imagecorruptions
 
-.PHONY: demo test lint types check bench docs outputs notebook clean
+.PHONY: demo test lint types check bench gpu docs outputs notebook clean
 
 demo: $(INSTALLED)  ## the main job on the embedded sample: stress, predict, score, record
 	$(BIN)/bench run --suite corruption --model resnet18-smooth
@@ -33,6 +33,9 @@ bench: $(INSTALLED) $(PEER)  ## speed on this machine: the table of docs/perform
 	$(BIN)/python tests/bench/bench_locations.py
 	$(BIN)/python tests/bench/bench_sizes.py
 	$(BIN)/python tests/bench/bench_training.py
+
+gpu: $(INSTALLED) $(PEER)  ## on a machine with a GPU: its tests, the table of speed, the study's records; again to resume
+	$(BIN)/python tests/bench/gpu.py
 
 docs: $(INSTALLED)  ## the documentation site, in build/site; broken links are errors
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'

@@ -1,4 +1,4 @@
-"""The table of speed: `python tests/bench/table.py`.
+"""The table of speed: `python tests/bench/table.py [--device cuda]`.
 
 Runs the scripts that have goals one after the other, shows what they print, and ends with one line for each goal. Each
 ratio is of two things that were measured in turn in one process or a few, so a machine that is busy slows both.
@@ -6,6 +6,7 @@ ratio is of two things that were measured in turn in one process or a few, so a 
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 from pathlib import Path
@@ -27,11 +28,18 @@ SCRIPTS = (
     "bench_attacks.py",
 )
 
+ON_THE_CPU = ("bench_compare.py", "bench_ray.py")
+
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu", help="of the scripts that compute on one (default cpu)")
+    device = parser.parse_args().device
     found = []
     for script in SCRIPTS:
         name, *arguments = script.split()
+        if name not in ON_THE_CPU:
+            arguments += ["--device", device]
         print(f"\n{script}\n", flush=True)
         with subprocess.Popen(
             [sys.executable, str(HERE / name), *arguments], stdout=subprocess.PIPE, text=True, encoding="utf-8"
