@@ -20,6 +20,7 @@ from stressbench.cli.plugin import plugin
 from stressbench.cli.run import run
 from stressbench.cli.show import show
 from stressbench.cli.sweep import sweep
+from stressbench.cli.table import table
 from stressbench.cli.train import train
 from stressbench.cli.weights import weights
 
@@ -36,11 +37,27 @@ def cli(debug: bool) -> None:  # read from the arguments before they are parsed
     bench list                                     the models, suites and datasets that are installed
     bench show resnet18-smooth                     a model's options, size and locations
     bench compare runs/A runs/B                    which differences are more than noise
+    bench table runs/* --latex                     one table of models and metrics
     bench plot runs/A runs/B --out figures         their figures
     """
 
 
-for _command in (run, merge, list_, show, compare, plot, data, train, acquire, weights, sweep, plugin, leaderboard):
+for _command in (
+    run,
+    merge,
+    list_,
+    show,
+    compare,
+    table,
+    plot,
+    data,
+    train,
+    acquire,
+    weights,
+    sweep,
+    plugin,
+    leaderboard,
+):
     cli.add_command(_command)
 
 

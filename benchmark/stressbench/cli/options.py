@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +134,9 @@ class SuiteCommand(click.Command):
         parser = self.make_parser(ctx)
         parser.ignore_unknown_options = True
         given, rest, _ = parser.parse_args(list(args))
-        if any(word.startswith("--") for word in rest):
+        # The parser takes words that it does not know for what a command's argument is.
+        taken = [given.get(str(p.name)) for p in self.params if isinstance(p, click.Argument)]
+        if any(word.startswith("--") for word in chain(rest, *(words for words in taken if isinstance(words, tuple)))):
             own = {option for parameter in self.params for option in parameter.opts}
             ctx.meta[__name__] = [
                 click.Option([f"--{name.replace('_', '-')}", f"suite_{name}"], multiple=True)

@@ -27,6 +27,7 @@ def _sizes(_context: click.Context, _option: click.Parameter, value: str | None)
 
 
 @click.command(cls=options.SuiteCommand)
+@click.argument("named", nargs=-1, metavar="[MODEL]...")
 @click.option(
     "--suite",
     "suites",
@@ -41,10 +42,9 @@ def _sizes(_context: click.Context, _option: click.Parameter, value: str | None)
     "--model",
     "models",
     multiple=True,
-    default=(options.MODEL,),
-    show_default=True,
+    show_default=options.MODEL,
     metavar="NAME",
-    help="A model, with options as NAME,option=value; may be repeated.",
+    help="A model, with options as NAME,option=value; may be repeated, or stand without --model.",
 )
 @options.dataset()
 @options.data_dir("The folder of the data: Parquet files, and the folders of published stressed images.")
@@ -72,6 +72,7 @@ def _sizes(_context: click.Context, _option: click.Parameter, value: str | None)
     "--json", "as_json", is_flag=True, help="Print the record on stdout (one a line for several), nothing else."
 )
 def run(
+    named: tuple[str, ...],
     suites: tuple[str, ...],
     models: tuple[str, ...],
     computing: Computing,
@@ -93,7 +94,7 @@ def run(
     from stressbench.results import show
     from stressbench.training.provide import provider
 
-    request = RunRequest(suites, models, **rest)  # type: ignore[arg-type]
+    request = RunRequest(suites, (*named, *models) or (options.MODEL,), **rest)  # type: ignore[arg-type]
     screen = Screen()
     finished: list[tuple[str, str]] = []
     failures: list[Failure] = []

@@ -1,0 +1,31 @@
+"""`bench table`: models and metrics of several runs side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN...")
+@click.option(
+    "--metrics",
+    metavar="NAME,NAME,…",
+    default="",
+    help="The columns, in this order [default: the first two known ones of each suite].",
+)
+@click.option("--latex", "form", flag_value="latex", help="Print a LaTeX tabular (booktabs).")
+@click.option("--csv", "form", flag_value="csv", help="Print CSV: a line a model and metric, not rounded.")
+def table(runs: tuple[Path, ...], metrics: str, form: str | None) -> None:
+    """Put runs into one table, as a paper has it: a row a model, a column a metric, across suites.
+
+    A run is its folder or its record file. The best number of each column is bold; one with a dagger is not told apart
+    from it: the 95 % interval of the paired difference on these images holds 0. Prints Markdown unless another form is
+    asked for.
+    """
+    from stressbench.results import summary
+
+    found = summary.summary(runs, [name.strip() for name in metrics.split(",") if name.strip()])
+    written = {None: summary.as_markdown, "latex": summary.as_latex, "csv": summary.as_csv}[form]
+    click.echo(written(found))

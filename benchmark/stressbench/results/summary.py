@@ -1,0 +1,202 @@
+"""Several runs in one table: a model a row, metrics across suites as columns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from stressbench._util import tabular
+from stressbench.contracts import Metric
+from stressbench.errors import UserError, did_you_mean
+from stressbench.record import dataset_label
+from stressbench.results import runs
+from stressbench.results.resampling import half_width
+from stressbench.results.runs import Run
+from stressbench.results.show import ARROW, interval, number
+
+TIE = "†"  # beside a number that the images do not tell apart from the best one
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A metric of one run."""
+
+    run: Run
+    metric: Metric
+    best: bool = False
+    """Whether it is the best one of its column."""
+    tied: bool = False
+    """Whether the 95 % interval of its paired difference from the best one holds 0."""
+
+    @property
+    def value(self) -> float | None:
+        return self.run.record.metrics.get(self.metric.name)
+
+    @property
+    def ends(self) -> tuple[float, float] | None:
+        """The 95 % interval."""
+        return self.run.record.intervals.get(self.metric.name, {}).get(str(self.run.record.draws))
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The columns by their headings, and the rows by what is in the first column."""
+
+    columns: Sequence[str]
+    rows: dict[str, dict[str, Cell]]
+
+
+def summary(paths: Sequence[Path], names: Sequence[str] = ()) -> Summary:
+    """Read runs and put the metrics called `names` side by side; without names, each suite's first two that are known.
+
+    Raises `UserError` where runs of one suite do not compare, where two runs are of the same model and suite, and for a
+    metric that no run has.
+    """
+    suites: dict[str, list[Run]] = {}
+    for path in paths:
+        run = runs.load(path)
+        suites.setdefault(run.record.suite.name, []).append(run)
+    for alike in suites.values():
+        for other in alike[1:]:
+            runs.require_alike(alike[0], other)
+    known = dict.fromkeys(metric.name for alike in suites.values() for metric in _known(alike))
+    for name in names:
+        if name not in known:
+            raise UserError(f"no run has a metric '{name}': {did_you_mean(name, known)}known are: {', '.join(known)}")
+    labels = _labels([run for alike in suites.values() for run in alike])
+    table: dict[str, dict[str, Cell]] = {}
+    columns: dict[str, int] = {}
+    for suite, alike in suites.items():
+        for metric in [m for m in _known(alike) if m.name in names] if names else _known(alike)[:2]:
+            shared = sum(metric.name in {m.name for m in _known(others)} for others in suites.values()) > 1
+            heading = f"{suite} {metric.name}" if shared else metric.name
+            columns[heading] = names.index(metric.name) if names else len(columns)
+            for cell in _ranked([Cell(run, metric) for run in alike]):
+                row = table.setdefault(labels[cell.run.path], {})
+                if heading in row:
+                    raise UserError(
+                        f"{row[heading].run.path} and {cell.run.path} are both of this model and suite: leave one out"
+                    )
+                row[heading] = cell
+    return Summary(sorted(columns, key=lambda heading: columns[heading]), table)
+
+
+def as_markdown(table: Summary) -> str:
+    """A Markdown table: the best of each column bold, those that are not told apart from it with a dagger."""
+
+    def shown(cell: Cell) -> str:
+        text = _text(cell)
+        return f"**{text}**" if cell.best else text
+
+    return tabular.markdown(_cells(table, tabular.escape, shown), left=["model"])
+
+
+def as_latex(table: Summary) -> str:
+    r"""A tabular of booktabs (`\usepackage{booktabs}`): the best bold, those not told apart from it with a dagger."""
+    import pandas as pd
+
+    def shown(cell: Cell) -> str:
+        text = _latex(_text(cell))
+        return rf"\textbf{{{text}}}" if cell.best else text
+
+    frame = pd.DataFrame(_cells(table, _latex, shown), dtype="object")
+    text: str = frame.to_latex(index=False, escape=False, column_format="l" + "r" * len(table.columns))
+    return text.removesuffix("\n")
+
+
+def as_csv(table: Summary) -> str:
+    """A line for each model and metric: the value and its interval, not rounded, and whether it is best or tied."""
+    lines = []
+    for label, cells in table.rows.items():
+        for heading, cell in cells.items():
+            low, high = cell.ends or (None, None)
+            lines.append(
+                {"model": label, "suite": cell.run.record.suite.name, "metric": heading, "value": cell.value,
+                 "low": low, "high": high, "unit": cell.metric.unit, "best": cell.best, "tied": cell.tied}
+            )  # fmt: skip
+    return tabular.csv(lines)
+
+
+def _known(alike: Sequence[Run]) -> list[Metric]:
+    """The suite's metrics that at least one of its runs knows."""
+    return [m for m in alike[0].suite.metrics if any(run.record.metrics.get(m.name) is not None for run in alike)]
+
+
+def _labels(found: Sequence[Run]) -> dict[Path, str]:
+    """What each run is called in the first column: the model, and what tells it from others of the same name."""
+    datasets = {run.record.dataset.fingerprint for run in found}
+    weights: dict[str, dict[str, str]] = {}  # of each model: what each file of weights is called
+    for run in found:
+        model = run.record.model
+        seeds = ", ".join(f"seed {training.seed}" for training in model.training)
+        weights.setdefault(model.spec, {})[model.weights_checksum] = seeds
+    labels = {}
+    for run in found:
+        model = run.record.model
+        called = weights[model.spec]
+        label = model.spec if len(datasets) == 1 else f"{model.spec}, {dataset_label(run.record)}"
+        if len(called) > 1:
+            told = "" not in called.values() and len(set(called.values())) == len(called)
+            label += f" ({called[model.weights_checksum] if told else model.weights_checksum[-8:]})"
+        labels[run.path] = label
+    return labels
+
+
+def _ranked(cells: Sequence[Cell]) -> list[Cell]:
+    """The cells of a column, with the best ones and their ties marked; a metric without a direction has none."""
+    metric = cells[0].metric
+    values = [cell.value for cell in cells if cell.value is not None]
+    if metric.better is None or len(values) < 2:
+        return list(cells)
+    extreme = min(values) if metric.better == "lower" else max(values)
+    first = next(cell for cell in cells if cell.value == extreme)
+    return [
+        Cell(cell.run, metric, cell.value == extreme, cell.value != extreme and _tied(first, cell)) for cell in cells
+    ]
+
+
+def _tied(best: Cell, other: Cell) -> bool:
+    """Whether the images do not tell a number from the best one; False where a record has no groups to say so."""
+    if best.value is None or other.value is None:
+        return False
+    without = [
+        cell.run.record.jackknife.get(cell.metric.name, {}).get(str(cell.run.record.draws)) for cell in (best, other)
+    ]
+    if without[0] is None or without[1] is None:
+        return False
+    half = half_width(np.subtract(without[0], without[1]))
+    return half is not None and abs(best.value - other.value) <= half
+
+
+def _text(cell: Cell) -> str:
+    ends = cell.ends
+    around = "" if ends is None else f" ({interval(ends, cell.metric)})"
+    return number(cell.value, cell.metric) + around + TIE * cell.tied
+
+
+def _cells(table: Summary, plain: Callable[[str], str], shown: Callable[[Cell], str]) -> list[dict[str, str]]:
+    def heading(column: str) -> str:
+        metric = next(cells[column].metric for cells in table.rows.values() if column in cells)
+        return plain(f"{column} {ARROW[metric.better]}".strip())
+
+    return [
+        {
+            "model": plain(label),
+            **{heading(column): shown(cells[column]) if column in cells else "–" for column in table.columns},
+        }
+        for label, cells in table.rows.items()
+    ]
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "–": "--", "†": r"$^\dagger$", "↓": r"$\downarrow$",
+    "↑": r"$\uparrow$", "×": r"$\times$",
+}  # fmt: skip
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(sign, sign) for sign in text)
