@@ -30,7 +30,11 @@ _REPOSITORY = "ILSVRC/imagenet-1k"
 _SPLITS = {"test": "validation", "train": "train"}  # as the hub calls them
 _FOLDERS = {"test": ("val", "validation"), "train": ("train",)}
 # The folders of the stressed sets, by the kind of archive that suites ask for.
-_STRESSED = {"corruption": ("ImageNet-C", "imagenet-c"), "3dcc": ("ImageNet-3DCC", "imagenet-3dcc")}
+_STRESSED = {
+    "corruption": ("ImageNet-C", "imagenet-c"),
+    "c-bar": ("imagenet-c-bar", "ImageNet-C-bar"),
+    "3dcc": ("ImageNet-3DCC", "imagenet-3dcc"),
+}
 
 
 def imagenet(
@@ -40,8 +44,8 @@ def imagenet(
 
     Images are scaled until their shorter side is `resize`, and their middle, `size`×`size`, is cut out. `data_dir`
     holds `val/WNID/IMAGE` (and `train/`), the class folders alone, or the hub's Parquet files; without it, the hub is
-    asked. Images come in turns, the first of each class, then the second. Stressed sets lie in `ImageNet-C` and
-    `ImageNet-3DCC` in it, or in the store.
+    asked. Images come in turns, the first of each class, then the second. Stressed sets lie in `ImageNet-C`,
+    `imagenet-c-bar` and `ImageNet-3DCC` in it, or in the store.
 
     Raises `UserError` for other folders, where the hub is out of reach, and for a `name` without a `data_dir`.
     """

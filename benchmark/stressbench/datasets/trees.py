@@ -1,9 +1,10 @@
-"""Published stressed images as trees of files: ImageNet-C and ImageNet-3DCC."""
+"""Published stressed images as trees of files: ImageNet-C, ImageNet-C-bar and ImageNet-3DCC."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,12 +15,16 @@ from stressbench.datasets.encoded import EncodedImages
 from stressbench.errors import UserError
 
 _ADVICE = "complete it, or use --stress generated"
+_PARAMETER = re.compile(r"\d+\.\d\d")
+_SEVERITIES = 5
 
 
 class TreeArchive:
     """`contracts.Archive` of `<root>/<corruption>/<severity>/<class>/<image>`, read as it is, without a resize.
 
-    A corruption may also lie one folder down, in the folder of the group that its archive is named after.
+    A corruption may also lie one folder down, in the folder of the group that its archive is named after. The program
+    that makes ImageNet-C-bar names the five severities by parameters with two decimals (`0.80`): in ascending order
+    they are 1 to 5.
     """
 
     def __init__(self, root: Path, names: Sequence[str], size: tuple[int, int]) -> None:
@@ -69,8 +74,18 @@ class TreeArchive:
     def _folder(self, condition: Condition) -> Path | None:
         if int(condition.get("severity", 0)) < 1:
             return None
-        places = (self.root / _key(condition), *self.root.glob(f"*/{_key(condition)}"))
-        return next((place for place in places if place.is_dir()), None)
+        corruption, severity = str(condition.get("corruption")), int(condition["severity"])
+        places = (self.root / corruption, *self.root.glob(f"*/{corruption}"))
+        return next((found for place in places if (found := _of_severity(place, severity))), None)
+
+
+def _of_severity(place: Path, severity: int) -> Path | None:
+    if (named := place / str(severity)).is_dir():
+        return named
+    parameters = [path for path in place.glob("*.??") if _PARAMETER.fullmatch(path.name) and path.is_dir()]
+    if len(parameters) != _SEVERITIES or severity > _SEVERITIES:
+        return None
+    return sorted(parameters, key=lambda path: float(path.name))[severity - 1]
 
 
 def _key(condition: Condition) -> str:

@@ -17,7 +17,9 @@ from stressbench import registry
 from stressbench.cli import main
 from stressbench.datasets import imagenet
 from stressbench.datasets.imagenet_classes import A, R
+from stressbench.datasets.trees import TreeArchive
 from stressbench.errors import UserError
+from stressbench_suites.corruption.suite import CorruptionSuite
 
 CROP = transforms.Compose([transforms.Resize(256), transforms.CenterCrop(224), transforms.PILToTensor()])
 WNIDS = [f"n{number:08d}" for number in range(1_440_764, 1_441_764)]
@@ -98,6 +100,38 @@ def test_stressed_images_go_by_name_and_are_not_resized(stressed: Path) -> None:
     larger = registry.dataset("imagenet,size=256", "test", stressed)
     with pytest.raises(UserError, match=r"is 224×224, and the clean images are 256×256.*use size=224"):
         larger.archives["corruption"].open([fog], data.labels)
+
+
+@pytest.mark.parametrize("folders", [("1", "2", "3", "4", "5"), ("0.80", "1.60", "2.40", "4.00", "15.60")])
+def test_imagenet_c_bar_as_published_and_as_its_program_writes_it(tmp_path: Path, folders: tuple[str, ...]) -> None:
+    """The archive numbers severities; the program names them by parameters, which do not sort as text."""
+    root = tmp_path / "imagenet-c-bar"
+    for number, folder in enumerate(folders, start=1):
+        picture(root / "plasma_noise" / folder / WNIDS[0] / VAL.format(1), number, 224, 224)
+    picture(root / "perlin_noise" / "4.60" / WNIDS[0] / VAL.format(1), 0, 224, 224)
+    archive = TreeArchive(root, [f"{WNIDS[0]}/{Path(VAL.format(1)).stem}"], (224, 224))
+    conditions = [{"corruption": "plasma_noise", "severity": severity} for severity in range(1, 6)]
+    archive.open(conditions, torch.tensor([0]))
+    for condition, folder in zip(conditions, folders, strict=True):
+        file = root / "plasma_noise" / folder / WNIDS[0] / VAL.format(1)
+        assert torch.equal(archive.read(condition, 0, 1)[0], transforms.PILToTensor()(Image.open(file)))
+    unfinished = {"corruption": "perlin_noise", "severity": 1}  # one severity of five: which one, nobody can tell
+    assert unfinished not in archive
+    with pytest.raises(UserError, match="no folder perlin_noise/1: complete it"):
+        archive.open([unfinished], torch.tensor([0]))
+    assert {"corruption": "plasma_noise", "severity": 6} not in archive
+
+
+def test_the_corruption_suite_takes_imagenet_c_bar_from_its_folder(tree: Path) -> None:
+    folder = tree / "imagenet-c-bar" / "plasma_noise" / "1"
+    folder.mkdir(parents=True)
+    try:
+        data = registry.dataset("imagenet", "test", tree)
+        archive = CorruptionSuite(set="imagenet-c-bar").published(data)
+        assert archive is not None
+        assert {"corruption": "plasma_noise", "severity": 1} in archive
+    finally:
+        shutil.rmtree(tree / "imagenet-c-bar")
 
 
 def test_replaced_files_are_another_run_and_missing_ones_are_named(stressed: Path) -> None:
