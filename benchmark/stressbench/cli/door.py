@@ -60,6 +60,10 @@ def close(command: Callable[[], int | None], debug: bool) -> int:
     except BrokenPipeError:
         abandon_stdout()  # the reader has gone, as in `bench list | head`
         code = 1
+    except SystemExit as error:
+        if not isinstance(error.__context__, BrokenPipeError):
+            raise
+        code = 1  # the reader has gone, and click has seen it first
     except MemoryError as error:
         code = _fail(f"out of memory ({describe(error)}): use a smaller --batch-size, or --limit", 1, debug)
     except Exception as error:
