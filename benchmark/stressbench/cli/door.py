@@ -7,6 +7,7 @@ import errno
 import faulthandler
 import os
 import platform
+import select
 import shlex
 import signal
 import sys
@@ -60,10 +61,10 @@ def close(command: Callable[[], int | None], debug: bool) -> int:
     except BrokenPipeError:
         abandon_stdout()  # the reader has gone, as in `bench list | head`
         code = 1
-    except SystemExit as error:
-        if not isinstance(error.__context__, BrokenPipeError):
+    except SystemExit:
+        if not _reader_has_gone():
             raise
-        code = 1  # the reader has gone, and click has seen it first
+        code = 1  # click saw it first, and ends the command without a reason
     except MemoryError as error:
         code = _fail(f"out of memory ({describe(error)}): use a smaller --batch-size, or --limit", 1, debug)
     except Exception as error:
@@ -77,6 +78,15 @@ def close(command: Callable[[], int | None], debug: bool) -> int:
         else:
             code = _fail(_internal(error, debug), 70, debug)
     return code
+
+
+def _reader_has_gone() -> bool:
+    """Whether the pipe that is stdout is closed at its other end."""
+    if sys.platform == "win32":
+        return False
+    pipe = select.poll()
+    pipe.register(sys.stdout.fileno(), 0)
+    return any(event & select.POLLERR for _, event in pipe.poll(0))
 
 
 def _was_interrupted(error: BaseException | None) -> bool:
