@@ -30,6 +30,8 @@ def doing(what: str) -> None:
 
 def done(code: int) -> None:
     """Note that the command has come to its end with this exit code."""
+    if _pipe is not None:
+        os.set_blocking(_pipe, True)  # this must not be dropped
     _tell(f"{_DONE}{code}")
 
 
