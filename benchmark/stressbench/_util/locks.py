@@ -15,7 +15,11 @@ from stressbench.errors import UserError
 _NOT_SUPPORTED = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}
 
 
-def hold(path: Path, busy: str, cure: str, timeout: float = 0) -> AbstractContextManager[object]:
+# Seconds. Where a command is killed, the process that it watches over (`_util/watch.py`) ends a moment later.
+_MOMENT = 3.0
+
+
+def hold(path: Path, busy: str, cure: str, timeout: float = _MOMENT) -> AbstractContextManager[object]:
     """Acquire the lock file `path`; the returned context manager releases it. `timeout` is in seconds.
 
     Raises `UserError` if another process holds it (`busy` says what that process does) and if the file system has no
