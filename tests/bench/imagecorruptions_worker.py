@@ -1,4 +1,4 @@
-"""Times the public `imagecorruptions` package, in an environment of its own: it needs an older NumPy.
+"""Times the public `imagecorruptions` package, in an environment of its own, because it pins older libraries.
 
 Each line of the input is a corruption, a severity, and the path of a .npy file of images (N, H, W, 3), uint8. The
 answer is the seconds that they took, after a warm-up.
@@ -12,6 +12,7 @@ import warnings
 import numpy as np
 
 warnings.simplefilter("ignore")
+np.float_ = np.float64  # NumPy 1's name, which the package uses: so a machine without an older one can run it, too
 import imagecorruptions  # noqa: E402
 from imagecorruptions import corruptions  # noqa: E402
 
