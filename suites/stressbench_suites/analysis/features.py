@@ -42,11 +42,12 @@ class FeaturesSuite(Suite):
     """Variance over space and over draws, and spectrum, of the feature maps after the stem and after every block.
 
     *Data uncertainty* is the variance over space, *model uncertainty* the variance over the draws of a stochastic model
-    at each point. The network is in eval mode.
+    at each point. The network is in eval mode. The first model variance is the first stochastic block's, since what
+    comes before a network's first random layer is the same in every draw.
     """
 
     name = "features"
-    version = "1"
+    version = "2"
     tasks = frozenset(TASKS)
     draws = DRAWS
     metrics = (
@@ -202,16 +203,18 @@ def _row(table: pd.DataFrame) -> Metrics:
         for name in ("data_variance", "model_variance", "amplitude", "smoothing")
     )
     known = not np.isnan(model).any()
+    stochastic = np.flatnonzero(model) if known else []
+    first = float(model[stochastic[0]]) if len(stochastic) else None
     after = [k for k in np.flatnonzero(smoothing).tolist() if k > 0]
     smoothed = known and bool(after)
     return {
         "data_variance_ratio": float(data[-1] / data[0]) if data[0] else None,
-        "model_variance_ratio": float(model[-1] / model[0]) if known and model[0] else None,
+        "model_variance_ratio": float(model[-1] / first) if first else None,
         "mean_amplitude": float(amplitude.mean()),
         "last_amplitude": float(amplitude[-1]),
         "first_data_variance": float(data[0]),
         "last_data_variance": float(data[-1]),
-        "first_model_variance": float(model[0]) if known else None,
+        "first_model_variance": first,
         "last_model_variance": float(model[-1]) if known else None,
         "model_variance_before_smoothing": float(model[[k - 1 for k in after]].mean()) if smoothed else None,
         "model_variance_after_smoothing": float(model[after].mean()) if smoothed else None,

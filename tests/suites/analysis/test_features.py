@@ -88,12 +88,21 @@ def test_a_row_has_the_metrics_of_the_mean_over_images() -> None:
     (row,) = FeaturesSuite().score([CLEAN], [table])
     data, model = (found[4][name].double().mean(0).numpy() for name in ("data_variance", "model_variance"))
     assert row["data_variance_ratio"] == pytest.approx(data[2] / data[0])
-    assert (row["first_model_variance"], row["model_variance_ratio"]) == (0.0, None)  # nothing is random in the stem
+    assert model[0] == 0  # nothing is random in the stem, so that the first stochastic block comes after it
+    assert row["first_model_variance"] == pytest.approx(model[1])
+    assert row["model_variance_ratio"] == pytest.approx(model[2] / model[1])
     assert row["last_model_variance"] == pytest.approx(model[2])
     assert row["model_variance_before_smoothing"] == pytest.approx(model[1])
     assert row["model_variance_after_smoothing"] == pytest.approx(model[2])
     assert model[2] < model[1]  # smoothing averages neighbours whose masks are independent
     assert row["last_amplitude"] == pytest.approx(float(found[4]["amplitude"].double()[:, 2].mean()))
+
+
+def test_a_network_without_random_layers_has_no_model_variance_to_begin_with() -> None:
+    _, found = measured(Maps(rate=0.0), (4,))
+    table = pd.DataFrame({name: list(value.numpy()) for name, value in found[4].items()})
+    (row,) = FeaturesSuite().score([CLEAN], [table])
+    assert (row["first_model_variance"], row["model_variance_ratio"], row["last_model_variance"]) == (None, None, 0)
 
 
 def test_the_amplitude_of_waves_is_where_their_frequency_is() -> None:
