@@ -203,8 +203,7 @@ def _row(table: pd.DataFrame) -> Metrics:
         for name in ("data_variance", "model_variance", "amplitude", "smoothing")
     )
     known = not np.isnan(model).any()
-    stochastic = np.flatnonzero(model) if known else []
-    first = float(model[stochastic[0]]) if len(stochastic) else None
+    first = next((float(value) for value in model if known and value > 0), None)
     after = [k for k in np.flatnonzero(smoothing).tolist() if k > 0]
     smoothed = known and bool(after)
     return {
