@@ -136,7 +136,7 @@ class Recipe:
 
 
 # Options of a training that no recipe has a say in.
-_NO_FIELDS = ("recipe", "validation", "start", "add")
+_NO_FIELDS = ("recipe", "validation", "start", "add", "cuda_graph")
 
 
 @dataclass(frozen=True)
@@ -183,6 +183,13 @@ class Options:
     add: str | None = field(
         default=None,
         metadata={"help": "A file of `bench acquire`, whose images of the dataset's pool are trained on, too."},
+    )
+    cuda_graph: bool = field(
+        default=False,
+        metadata={
+            "help": "Replay steps from a CUDA graph: several times faster for a small network on a GPU, whose weights "
+            "are the same."
+        },
     )
 
     def applied(self, module: nn.Module, dataset: Dataset) -> Recipe:

@@ -423,6 +423,7 @@ def test_what_is_no_list_of_seeds_is_refused(seeds: str, capsys: pytest.CaptureF
         (("--model", "tiny"), "tiny comes with weights of its own"),
         (("--model", "untrained", "--draws", 2), "training with 2 draws is for stochastic models"),
         (("--model", "untrained", "--recipe", "papr"), "there is no recipe called 'papr': did you mean 'paper'"),
+        (("--model", "untrained", "--cuda-graph", "--device", "cpu"), "--cuda-graph is for training on a GPU"),
         (("--model", "untrained", "--validation", 1597), "--validation 1,597 leaves nothing to train on"),
         (("--model", "untrained", "--learning-rate", 1e30), "training diverged in epoch 1"),
     ],

@@ -50,6 +50,8 @@ class Trainer:
         Raises `UserError` for a recipe that does not exist or has no such options.
         """
         registry.check_recipe(options.recipe)
+        if options.cuda_graph and device.type != "cuda":
+            raise UserError("--cuda-graph is for training on a GPU: leave it out, or pass --device cuda")
         self._splits, self._options, self._device, self._screen = splits, options, device, screen
         self._restart = restart
 
@@ -85,7 +87,18 @@ class Trainer:
                 curves.write_csv(course, snapshot.epochs)
 
             with self._screen.training(f"training {named}") as report:
-                epochs = train(module, self._train_set, recipe, seed, self._device, report, self._held_out, start, keep)
+                epochs = train(
+                    module,
+                    self._train_set,
+                    recipe,
+                    seed,
+                    self._device,
+                    report,
+                    self._held_out,
+                    start,
+                    keep,
+                    self._options.cuda_graph,
+                )
             title = f"{model} on {self._train_set.name}, seed {seed}"
             weights.save(module, path, identity | _outcome(epochs, recipe, self._held_out, self._device))
             unfinished.unlink(missing_ok=True)

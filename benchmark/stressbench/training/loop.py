@@ -22,6 +22,7 @@ from stressbench.recipe import Recipe
 from stressbench.training import evaluation
 from stressbench.training.augmentation import cropped
 from stressbench.training.evaluation import Measured, evaluate
+from stressbench.training.steps import GraphedStep, Step
 
 # Called with the images done, the images in all epochs, and where the training stands, for a person.
 Report = Callable[[int, int, str], None]
@@ -70,15 +71,18 @@ def train(
     held_out: Dataset | None = None,
     start: Snapshot | None = None,
     keep: Callable[[Snapshot], None] | None = None,
+    cuda_graph: bool = False,
 ) -> list[Epoch]:
     """Train a network in place, measured on a held-out set after each epoch; leaves it on `device`, in eval mode.
 
     The images are kept on the device as they are stored, uint8, and are augmented there. On the CPU the weights
     depend on the initial weights and the seed alone, bit for bit, given one machine and number of threads, also where
     the training goes on from the snapshot `start` that an earlier one gave to `keep` after an epoch. Where the recipe
-    says bfloat16, that is what autocast deems safe. The held-out set decides nothing.
+    says bfloat16, that is what autocast deems safe. The held-out set decides nothing. With `cuda_graph`, steps on a GPU
+    are replayed from a CUDA graph.
 
-    Raises `UserError` when the network fails or diverges, and when the device has too little memory for it.
+    Raises `UserError` when the network fails or diverges, when the device has too little memory for it, and for a
+    network whose steps cannot be captured.
     Torch's generators are left as they were.
     """
     fault = f"{registry.built_by(module) or 'the network'} failed while it was trained"
@@ -86,7 +90,7 @@ def train(
     with preserved(), _seeded(randomness.derive("training", seed), device), _tuned(device):
         arrange(module.to(device), train_set.image_size)
         try:
-            work = _Training(module, train_set, recipe, seed, device, report, held_out)
+            work = _Training(module, train_set, recipe, seed, device, report, held_out, cuda_graph)
             if start is not None:
                 work.restore(start)
             work.tell(0)
@@ -116,6 +120,7 @@ class _Training:
         device: torch.device,
         report: Report,
         held_out: Dataset | None,
+        cuda_graph: bool,
     ) -> None:
         self.epochs: list[Epoch] = []
         self._module, self._recipe, self._device, self._report = module, recipe, device, report
@@ -133,6 +138,15 @@ class _Training:
         if isinstance(recipe.loss, nn.Module):
             self._trained["loss"] = recipe.loss.to(device)
         self._optimiser = _optimiser(self._trained, recipe)
+        self._step = (GraphedStep if cuda_graph else Step)(self._loss, list(self._trained.parameters()))
+
+    def _loss(self, images: Tensor, targets: Tensor) -> Tensor:
+        recipe = self._recipe
+        low = recipe.arithmetic(self._device) == "bfloat16"
+        with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=low):
+            if recipe.loss is not None:
+                return recipe.loss(self._module, images, targets)
+            return _loss(self._module, images, targets, self._task, recipe.draws)
 
     def run(self) -> None:
         """Run the next epoch."""
@@ -207,7 +221,6 @@ class _Training:
         """The steps of an epoch; returns their mean loss."""
         recipe = self._recipe
         every = _CUDA_REPORT_EVERY if self._device.type == "cuda" else 1
-        low = recipe.arithmetic(self._device) == "bfloat16"
         before = len(self.epochs) * self._steps
         losses: list[Tensor] = []
         reported = seen = 0
@@ -221,17 +234,10 @@ class _Training:
             if recipe.augment is not None:
                 keys = randomness.image_keys(self._augmentation(), chosen)
                 images, targets = recipe.augment(images, targets, keys)
-            with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=low):
-                if recipe.loss is not None:
-                    loss = recipe.loss(self._module, images, targets)
-                else:
-                    loss = _loss(self._module, images, targets, self._task, recipe.draws)
-            self._optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            losses.append(self._step(images, targets))
             if recipe.clip < math.inf:
                 nn.utils.clip_grad_norm_(self._module.parameters(), recipe.clip)
             self._optimiser.step()
-            losses.append(loss.detach())
             seen += len(chosen)
             if len(losses) % every == 0 and len(losses) < self._steps:
                 self.tell(seen, self._mean(losses[reported:]))
