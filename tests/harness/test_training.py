@@ -314,7 +314,8 @@ class ReadsBack(Small):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("network", [Small, Dropping])
 def test_steps_from_a_cuda_graph_are_the_same_steps(train_set: Dataset, network: type[nn.Module]) -> None:
-    recipe = replace(QUICK, epochs=3, learning_rate=0.05, precision="float32")
+    # Steps so short that rounding, which differs from run to run on a GPU, does not grow over them.
+    recipe = replace(QUICK, epochs=3, learning_rate=1e-4, precision="float32")
     losses = [
         [
             epoch.train_loss
@@ -324,8 +325,7 @@ def test_steps_from_a_cuda_graph_are_the_same_steps(train_set: Dataset, network:
         ]
         for cuda_graph in (False, True)
     ]
-    tolerance = 0.002 if network is Small else 0.05  # a graph draws other masks: its random numbers have an offset
-    assert losses[1] == pytest.approx(losses[0], rel=tolerance)
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4 if network is Small else 0.02)  # masks may differ
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
