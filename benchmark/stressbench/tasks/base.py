@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 from torch import Tensor
@@ -44,6 +44,8 @@ class Metric:
 
     A leaderboard then refuses a value that no whole number of images gives.
     """
+    about: str = field(default="", compare=False)
+    """Its definition in a sentence, without a full stop, for whoever reads a table."""
 
     @property
     def range(self) -> tuple[float, float]:

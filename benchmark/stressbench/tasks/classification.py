@@ -25,11 +25,33 @@ class Classification:
     classes: int
     name: ClassVar[str] = "classification"
     row_metrics: ClassVar[tuple[Metric, ...]] = (
-        Metric("error", "fraction", "lower", share_of="n"),
-        Metric("nll", "nats", "lower"),
-        Metric("ece", "fraction", "lower"),
-        Metric("signed_ece", "fraction", None, bounds=(-1, 1)),
-        Metric("brier", "number", "lower", bounds=(0, 2)),
+        Metric("error", "fraction", "lower", share_of="n", about="share of images whose most probable class is wrong"),
+        Metric(
+            "nll",
+            "nats",
+            "lower",
+            about="negative log-likelihood: the mean over images of −log of the true class's probability",
+        ),
+        Metric(
+            "ece",
+            "fraction",
+            "lower",
+            about="how far accuracy and confidence are apart in ten bins of confidence, weighted by images",
+        ),
+        Metric(
+            "signed_ece",
+            "fraction",
+            None,
+            bounds=(-1, 1),
+            about="mean confidence less accuracy: positive is overconfident",
+        ),
+        Metric(
+            "brier",
+            "number",
+            "lower",
+            bounds=(0, 2),
+            about="mean squared distance of the probabilities from the true class's, over classes",
+        ),
     )
 
     outputs: ClassVar[Literal["logits", "values"]] = "logits"

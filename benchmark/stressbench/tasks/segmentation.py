@@ -31,10 +31,25 @@ class Segmentation:
     ignore: int = 255
     name: ClassVar[str] = "segmentation"
     row_metrics: ClassVar[tuple[Metric, ...]] = (
-        Metric("error", "fraction", "lower"),
-        Metric("nll", "nats", "lower"),
-        Metric("ece", "fraction", "lower"),
-        Metric("miou", "fraction", "higher"),
+        Metric("error", "fraction", "lower", about="share of pixels whose most probable class is wrong"),
+        Metric(
+            "nll",
+            "nats",
+            "lower",
+            about="negative log-likelihood: the mean over pixels of −log of the true class's probability",
+        ),
+        Metric(
+            "ece",
+            "fraction",
+            "lower",
+            about="how far accuracy and confidence are apart in ten bins of confidence, weighted by pixels",
+        ),
+        Metric(
+            "miou",
+            "fraction",
+            "higher",
+            about="mean over classes of the intersection over union of predicted and true pixels",
+        ),
     )
 
     outputs: ClassVar[Literal["logits", "values"]] = "logits"

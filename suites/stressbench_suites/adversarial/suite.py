@@ -65,12 +65,40 @@ class AdversarialSuite(StressSuite):
     )
     scoring_options = frozenset({"attack", "eps", "norm", "audit"})
     metrics = (
-        Metric("robust_accuracy", "fraction", "higher", interval="proportion"),
-        Metric("pgd_accuracy", "fraction", "higher", interval="proportion"),
-        Metric("fgsm_accuracy", "fraction", "higher", interval="proportion"),
-        Metric("pgd_asr", "fraction", "lower"),
-        Metric("fgsm_asr", "fraction", "lower"),
-        Metric("clean_accuracy", "fraction", "higher", interval="proportion"),
+        Metric(
+            "robust_accuracy",
+            "fraction",
+            "higher",
+            interval="proportion",
+            about="share of images that are right without an attack and under every attack of the largest budget",
+        ),
+        Metric(
+            "pgd_accuracy",
+            "fraction",
+            "higher",
+            interval="proportion",
+            about="accuracy under projected gradient descent with the largest budget",
+        ),
+        Metric(
+            "fgsm_accuracy",
+            "fraction",
+            "higher",
+            interval="proportion",
+            about="accuracy under the fast gradient sign method with the largest budget",
+        ),
+        Metric(
+            "pgd_asr",
+            "fraction",
+            "lower",
+            about="attack success rate of projected gradient descent: the share of right answers that become wrong",
+        ),
+        Metric(
+            "fgsm_asr",
+            "fraction",
+            "lower",
+            about="attack success rate of the fast gradient sign method: the share of right answers that become wrong",
+        ),
+        Metric("clean_accuracy", "fraction", "higher", interval="proportion", about="accuracy without an attack"),
     )
     row_metrics = (
         Metric("accuracy", "fraction", "higher", share_of="images"),

@@ -51,16 +51,70 @@ class FeaturesSuite(Suite):
     tasks = frozenset(TASKS)
     draws = DRAWS
     metrics = (
-        Metric("data_variance_ratio", "number", "lower", bounds=_POSITIVE),
-        Metric("model_variance_ratio", "number", "lower", bounds=_POSITIVE),
-        Metric("mean_amplitude", "number", "lower"),
-        Metric("last_amplitude", "number", "lower"),
-        Metric("first_data_variance", "number", None, bounds=_POSITIVE),
-        Metric("last_data_variance", "number", None, bounds=_POSITIVE),
-        Metric("first_model_variance", "number", None, bounds=_POSITIVE),
-        Metric("last_model_variance", "number", None, bounds=_POSITIVE),
-        Metric("model_variance_before_smoothing", "number", None, bounds=_POSITIVE),
-        Metric("model_variance_after_smoothing", "number", None, bounds=_POSITIVE),
+        Metric(
+            "data_variance_ratio",
+            "number",
+            "lower",
+            bounds=_POSITIVE,
+            about="variance over space of the last feature maps divided by that of the first",
+        ),
+        Metric(
+            "model_variance_ratio",
+            "number",
+            "lower",
+            bounds=_POSITIVE,
+            about="variance over draws of the last feature maps divided by that of the first",
+        ),
+        Metric(
+            "mean_amplitude",
+            "number",
+            "lower",
+            about="relative log amplitude of the highest frequency, mean over depth",
+        ),
+        Metric(
+            "last_amplitude",
+            "number",
+            "lower",
+            about="relative log amplitude of the highest frequency in the last feature maps",
+        ),
+        Metric(
+            "first_data_variance",
+            "number",
+            None,
+            bounds=_POSITIVE,
+            about="variance over space of the first feature maps",
+        ),
+        Metric(
+            "last_data_variance", "number", None, bounds=_POSITIVE, about="variance over space of the last feature maps"
+        ),
+        Metric(
+            "first_model_variance",
+            "number",
+            None,
+            bounds=_POSITIVE,
+            about="variance over draws of the first feature maps",
+        ),
+        Metric(
+            "last_model_variance",
+            "number",
+            None,
+            bounds=_POSITIVE,
+            about="variance over draws of the last feature maps",
+        ),
+        Metric(
+            "model_variance_before_smoothing",
+            "number",
+            None,
+            bounds=_POSITIVE,
+            about="variance over draws before the smoothing layers, mean over them",
+        ),
+        Metric(
+            "model_variance_after_smoothing",
+            "number",
+            None,
+            bounds=_POSITIVE,
+            about="variance over draws after the smoothing layers, mean over them",
+        ),
     )
     row_metrics = metrics
     figures = (

@@ -88,16 +88,67 @@ class CorruptionSuite(StressSuite):
     scoring_options = frozenset({"corruptions", "severities", "baseline"})
     baseline_metrics: tuple[str, ...] = ("error", "nll", "ece")
     metrics: tuple[Metric, ...] = (
-        Metric("mCE", "fraction", "lower", bounds=(0, inf)),
-        Metric("mean_error", "fraction", "lower", interval="proportion"),
-        Metric("mCNLL", "fraction", "lower", bounds=(0, inf)),
-        Metric("mCECE", "fraction", "lower", bounds=(0, inf)),
-        Metric("relative_mCE", "fraction", "lower", bounds=(-inf, inf)),
-        Metric("mean_nll", "nats", "lower"),
-        Metric("mean_ece", "fraction", "lower"),
-        Metric("clean_error", "fraction", "lower", interval="proportion"),
-        Metric("clean_nll", "nats", "lower"),
-        Metric("clean_ece", "fraction", "lower"),
+        Metric(
+            "mCE",
+            "fraction",
+            "lower",
+            bounds=(0, inf),
+            about="a corruption's error over its severities divided by the baseline's, mean over corruptions",
+        ),
+        Metric(
+            "mean_error",
+            "fraction",
+            "lower",
+            interval="proportion",
+            about="mean over corruptions and severities: share of images whose most probable class is wrong",
+        ),
+        Metric(
+            "mCNLL",
+            "fraction",
+            "lower",
+            bounds=(0, inf),
+            about="as mCE, with negative log-likelihood in place of error",
+        ),
+        Metric(
+            "mCECE",
+            "fraction",
+            "lower",
+            bounds=(0, inf),
+            about="as mCE, with expected calibration error in place of error",
+        ),
+        Metric(
+            "relative_mCE",
+            "fraction",
+            "lower",
+            bounds=(-inf, inf),
+            about="as mCE, with the rise of the error over that on clean images in place of error",
+        ),
+        Metric(
+            "mean_nll",
+            "nats",
+            "lower",
+            about="mean over corruptions and severities: −log of the true class's probability",
+        ),
+        Metric(
+            "mean_ece",
+            "fraction",
+            "lower",
+            about="how far accuracy and confidence are apart in ten bins of confidence, mean over conditions",
+        ),
+        Metric(
+            "clean_error",
+            "fraction",
+            "lower",
+            interval="proportion",
+            about="on clean images: share of images whose most probable class is wrong",
+        ),
+        Metric("clean_nll", "nats", "lower", about="on clean images: mean of −log of the true class's probability"),
+        Metric(
+            "clean_ece",
+            "fraction",
+            "lower",
+            about="on clean images: how far accuracy and confidence are apart in ten bins of confidence",
+        ),
     )
     row_metrics: tuple[Metric, ...] = Classification.row_metrics
     tasks = frozenset(TASKS)
@@ -137,7 +188,7 @@ class CorruptionSuite(StressSuite):
         self._all = metrics == "all"
         if self._all:
             self.row_metrics = (*self.row_metrics, *CALIBRATION)
-            self.metrics = (*self.metrics, *_summed(CALIBRATION))
+            self.metrics = (*self.metrics, *summed(CALIBRATION))
         self._baseline = None if baseline is None else record.load(baseline)
         if self._baseline is not None and self._baseline.suite.name != self.name:
             raise UserError(f"{baseline} is a record of the {self._baseline.suite.name} suite, not of {self.name}")
@@ -164,7 +215,7 @@ class CorruptionSuite(StressSuite):
         adapted = copy(self)
         adapted._task = TASKS[task]
         adapted.row_metrics, adapted.baseline_metrics = adapted._task.row_metrics, ()
-        adapted.metrics = _summed(adapted.row_metrics)
+        adapted.metrics = summed(adapted.row_metrics)
         return adapted
 
     def observe(self, condition: Condition, batch: Batch, predictions: Tensor) -> Columns:
@@ -242,9 +293,13 @@ class CorruptionSuite(StressSuite):
         return result
 
 
-def _summed(row_metrics: Sequence[Metric]) -> tuple[Metric, ...]:
+def summed(row_metrics: Sequence[Metric]) -> tuple[Metric, ...]:
     """The mean over the stressed conditions, and the clean value, of each."""
-    return tuple(replace(m, name=f"{where}_{m.name}") for where in ("mean", "clean") for m in row_metrics)
+    return tuple(
+        replace(m, name=f"{where}_{m.name}", about=m.about and f"{m.about}; {of}")
+        for where, of in (("mean", "mean over the stressed conditions"), ("clean", "on clean images"))
+        for m in row_metrics
+    )
 
 
 def _cell(condition: Condition) -> _Cell:

@@ -71,13 +71,51 @@ class FrequencySuite(StressSuite):
     )
     scoring_options = frozenset({"signals", "bands"})
     metrics = (
-        Metric("noise_auc", "fraction", "higher", interval="proportion"),
-        Metric("fgsm_auc", "fraction", "higher", interval="proportion"),
-        Metric("clean_accuracy", "fraction", "higher", interval="proportion"),
-        Metric("noise_worst_accuracy", "fraction", "higher", interval="proportion"),
-        Metric("noise_worst_frequency", "number", None, bounds=(0, math.pi), interval=None),
-        Metric("fgsm_worst_accuracy", "fraction", "higher", interval="proportion"),
-        Metric("fgsm_worst_frequency", "number", None, bounds=(0, math.pi), interval=None),
+        Metric(
+            "noise_auc",
+            "fraction",
+            "higher",
+            interval="proportion",
+            about="mean accuracy over bands of frequency, each with noise of the same strength",
+        ),
+        Metric(
+            "fgsm_auc",
+            "fraction",
+            "higher",
+            interval="proportion",
+            about="mean accuracy over bands of frequency, each with a gradient step of the same strength",
+        ),
+        Metric("clean_accuracy", "fraction", "higher", interval="proportion", about="accuracy without stress"),
+        Metric(
+            "noise_worst_accuracy",
+            "fraction",
+            "higher",
+            interval="proportion",
+            about="accuracy in the band of frequency where noise does the most harm",
+        ),
+        Metric(
+            "noise_worst_frequency",
+            "number",
+            None,
+            bounds=(0, math.pi),
+            interval=None,
+            about="middle of that band, in radians a pixel",
+        ),
+        Metric(
+            "fgsm_worst_accuracy",
+            "fraction",
+            "higher",
+            interval="proportion",
+            about="accuracy in the band of frequency where a gradient step does the most harm",
+        ),
+        Metric(
+            "fgsm_worst_frequency",
+            "number",
+            None,
+            bounds=(0, math.pi),
+            interval=None,
+            about="middle of that band, in radians a pixel",
+        ),
     )
     row_metrics = (
         Metric("accuracy", "fraction", "higher", share_of="n"),

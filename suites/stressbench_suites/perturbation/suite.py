@@ -55,13 +55,36 @@ class PerturbationSuite(StressSuite):
     benchmark = "cifar10"
     scoring_options = frozenset({"perturbations"})
     metrics = (
-        Metric("consistency", "fraction", "higher", interval="proportion"),
-        Metric("mFP", "fraction", "lower", interval="proportion"),
-        Metric("mT5D", "number", "lower"),
-        Metric("cec", "nats", "lower"),
-        Metric("cec_paper", "nats", "lower"),
-        Metric("relative_confidence", "fraction", "higher", interval="proportion"),
-        Metric("error", "fraction", "lower", interval="proportion"),
+        Metric(
+            "consistency",
+            "fraction",
+            "higher",
+            interval="proportion",
+            about="share of consecutive frames with the same most probable class",
+        ),
+        Metric(
+            "mFP",
+            "fraction",
+            "lower",
+            interval="proportion",
+            about="share of consecutive frames, or of noisy ones and the first, with different classes",
+        ),
+        Metric(
+            "mT5D",
+            "number",
+            "lower",
+            about="mean distance between the five most probable classes of two frames by their ranks, 0 to 15",
+        ),
+        Metric("cec", "nats", "lower", about="cross-entropy between the predictions of consecutive frames"),
+        Metric("cec_paper", "nats", "lower", about="cec divided by the number of classes, as one paper prints it"),
+        Metric(
+            "relative_confidence",
+            "fraction",
+            "higher",
+            interval="proportion",
+            about="the true class's probability divided by the most probable one's",
+        ),
+        Metric("error", "fraction", "lower", interval="proportion", about="share of frames that are classified wrong"),
     )
     row_metrics = (
         Metric("consistency", "fraction", "higher"),

@@ -7,7 +7,6 @@ tolerability is here too: how far a wrapper that disturbs a network moves its ac
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from math import inf
 from statistics import fmean
 from typing import TYPE_CHECKING
@@ -32,7 +31,7 @@ from stressbench.contracts import (
 from stressbench.record import DatasetInfo
 from stressbench_suites.all_metrics import CALIBRATION, SELECTIVE, Which, calibration, selective
 from stressbench_suites.corruption.engine import ENGINE_VERSION
-from stressbench_suites.corruption.suite import CorruptionSuite
+from stressbench_suites.corruption.suite import CorruptionSuite, summed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,14 +41,55 @@ CORRUPTIONS = ("gaussian_noise", "defocus_blur", "fog", "jpeg_compression")
 SEVERITIES = (1, 3, 5)
 
 _ROW_METRICS: tuple[Metric, ...] = (
-    Metric("aurc", "fraction", "lower"),
-    Metric("auroc_error", "fraction", "higher"),
-    Metric("corr_entropy_loss", "number", "higher", bounds=(-1, 1)),
-    Metric("corr_variance_loss", "number", "higher", bounds=(-1, 1)),
-    Metric("corr_mutual_information_loss", "number", "higher", bounds=(-1, 1)),
-    Metric("corr_one_minus_confidence_loss", "number", "higher", bounds=(-1, 1)),
-    Metric("accuracy_moved", "fraction", "higher", bounds=(-1, 1)),
-    Metric("nll_moved", "nats", "lower", bounds=(-inf, inf)),
+    Metric(
+        "aurc",
+        "fraction",
+        "lower",
+        about="area under the risk–coverage curve: the error among the k most confident images, mean over k",
+    ),
+    Metric("auroc_error", "fraction", "higher", about="chance that a wrong answer is less confident than a right one"),
+    Metric(
+        "corr_entropy_loss",
+        "number",
+        "higher",
+        bounds=(-1, 1),
+        about="correlation over images of the entropy of the prediction with the loss",
+    ),
+    Metric(
+        "corr_variance_loss",
+        "number",
+        "higher",
+        bounds=(-1, 1),
+        about="correlation over images of the variance of the draws' probabilities with the loss",
+    ),
+    Metric(
+        "corr_mutual_information_loss",
+        "number",
+        "higher",
+        bounds=(-1, 1),
+        about="correlation over images of the mutual information, what draws disagree about, with the loss",
+    ),
+    Metric(
+        "corr_one_minus_confidence_loss",
+        "number",
+        "higher",
+        bounds=(-1, 1),
+        about="correlation over images of 1 − confidence with the loss",
+    ),
+    Metric(
+        "accuracy_moved",
+        "fraction",
+        "higher",
+        bounds=(-1, 1),
+        about="a wrapper's accuracy less that of the model that it wraps",
+    ),
+    Metric(
+        "nll_moved",
+        "nats",
+        "lower",
+        bounds=(-inf, inf),
+        about="a wrapper's negative log-likelihood less that of the model that it wraps",
+    ),
 )
 
 
@@ -61,9 +101,7 @@ class UncertaintySuite(StressSuite):
     benchmark = "cifar100"
     axes = CorruptionSuite.axes
     scoring_options = frozenset({"corruptions", "severities"})
-    metrics: tuple[Metric, ...] = tuple(
-        replace(m, name=f"{where}_{m.name}") for where in ("mean", "clean") for m in _ROW_METRICS
-    )
+    metrics: tuple[Metric, ...] = summed(_ROW_METRICS)
     row_metrics: tuple[Metric, ...] = (
         Metric("accuracy", "fraction", "higher", share_of="n"),
         Metric("nll", "nats", "lower"),
@@ -82,9 +120,7 @@ class UncertaintySuite(StressSuite):
         if metrics == "all":
             self._summed = (*_ROW_METRICS, *SELECTIVE, *CALIBRATION)
             self.row_metrics = (*self.row_metrics, *SELECTIVE, *CALIBRATION)
-            self.metrics = tuple(
-                replace(m, name=f"{where}_{m.name}") for where in ("mean", "clean") for m in self._summed
-            )
+            self.metrics = summed(self._summed)
 
     def published(self, dataset: Dataset) -> Archive | None:
         return self._corruption.published(dataset)
