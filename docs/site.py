@@ -29,7 +29,7 @@ PAGES = {
 # Files that a page links to and that the site has in another place.
 ELSEWHERE = {
     "benchmark/stressbench/contracts.py": "api.md",
-    "leaderboard/index.html": "leaderboard.html",
+    "leaderboard/index.html": "pages/index.html",
     "leaderboard/": "board.md",
     "docs/notebook.ipynb": "notebook.md",
 }
@@ -43,7 +43,10 @@ _LINK = re.compile(
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     for source, page in PAGES.items():
         files.append(File.generated(config, page, content=(ROOT / source).read_text(encoding="utf-8")))
-    files.append(File.generated(config, "leaderboard.html", abs_src_path=str(ROOT / "leaderboard" / "index.html")))
+    board = ROOT / "leaderboard"
+    for path in (board / "index.html", *sorted(board.glob("tables/*.html")), *sorted(board.glob("models/*.html"))):
+        name = f"pages/{path.relative_to(board).as_posix()}"
+        files.append(File.generated(config, name, abs_src_path=str(path)))
     for notebook in sorted((ROOT / "docs").glob("*.ipynb")):
         text = as_page(json.loads(notebook.read_text(encoding="utf-8")))
         files.append(File.generated(config, f"{notebook.stem}.md", content=text))

@@ -34,17 +34,19 @@ class Visit:
     def __exit__(self, *_error: object) -> None:
         self._context.close()
 
-    def table(self, dataset: str = "squares") -> Locator:
-        return self.page.locator(f".group[data-dataset={dataset}] table:visible")
+    def table(self) -> Locator:
+        return self.page.locator("#board")
 
-    def models(self, dataset: str = "squares") -> list[str]:
+    def models(self) -> list[str]:
         """Those that are seen, from the top."""
-        return self.table(dataset).locator("tbody tr:visible th").all_inner_texts()
+        return self.table().locator("tbody tr > th > a").all_inner_texts()
 
-    def column(self, name: str, dataset: str = "squares") -> list[str]:
-        heads = self.table(dataset).locator("thead th").all_inner_texts()
-        (at,) = (i for i, head in enumerate(heads) if head.replace("▴", "").split() and name in head.split())
-        return self.table(dataset).locator(f"tbody tr:visible > :nth-child({at + 1})").all_inner_texts()
+    def column(self, key: str) -> list[str]:
+        """What a column shows, without intervals."""
+        heads = self.table().locator("thead th").all()
+        (at,) = (i for i, head in enumerate(heads) if head.get_attribute("data-key") == key)
+        cells = self.table().locator(f"tbody tr > :nth-child({at + 1})").all_inner_texts()
+        return [cell.split("\n")[0] for cell in cells]
 
 
 def luminance(colour: str) -> float:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from stressbench.errors import UserError
 from stressbench.leaderboard.numbers import Fault
-from stressbench.leaderboard.paths import GENERATED, RECORDS, REPLAYS
+from stressbench.leaderboard.paths import RECORDS, REPLAYS, generated
 
 
 def since(base: str, root: Path) -> tuple[list[Path], list[tuple[Path, Fault]]]:
@@ -25,7 +25,7 @@ def since(base: str, root: Path) -> tuple[list[Path], list[tuple[Path, Fault]]]:
         whole = top / name
         inside = whole.relative_to(root.resolve()) if whole.is_relative_to(root.resolve()) else Path("..")
         path = Path(os.path.relpath(whole))
-        if str(inside) in GENERATED:
+        if generated(inside):
             if status == "D":
                 faults.append((path, Fault("", "is deleted: `bench leaderboard build` writes it")))
         elif inside.parts[0] == REPLAYS:

@@ -55,13 +55,13 @@ class HeatMap:
 
 def figures(group: Group) -> Iterator[Figure]:
     """The figures for which the records have numbers, each of the best models."""
-    ranked = [one.entry for one in group.ranked()]
+    ranked = [one.entry for one in group.own]
     for title, note, panels in (_by_draws(group), *(_by_axis(group, axis) for axis in _axes(group))):
         read = [[panel.read(entry.record) for panel in panels] for entry in ranked]
         able = [place for place, curves in enumerate(read) if any(curve.drawable for curve in curves)]
         # A model keeps its colour from one figure to the next where there are colours for all.
         models = {
-            place: Model(group.name(ranked[place]), place if len(ranked) <= _MOST else i)
+            place: Model(group.label(ranked[place]), place if len(ranked) <= _MOST else i)
             for i, place in enumerate(able[:_MOST])
         }
         charts = []
@@ -75,7 +75,7 @@ def figures(group: Group) -> Iterator[Figure]:
 
 def heat_map(group: Group) -> HeatMap | None:
     """The first row metric of the best model, by the `over` keys and positions of the first axis that has several."""
-    best = group.ranked()[0]
+    best = group.own[0]
     entry = best.entry
     rows = entry.record.conditions
     axis, panel = next(
@@ -101,7 +101,7 @@ def heat_map(group: Group) -> HeatMap | None:
         return Cell(number(value, metric), min(int(_SHADES * share), _SHADES - 1))
 
     return HeatMap(
-        f"{metric.name} by {' and '.join(axis.over)} and {axis.name}: {group.name(entry)}, the best",
+        f"{metric.name} by {' and '.join(axis.over)} and {axis.name}: {group.label(entry)}, the best",
         [selection.text(axis, at) for at in panel.rows],
         [(name, [cell(values[name, at]) for at in panel.rows]) for name in panel.names],
     )

@@ -35,7 +35,7 @@ def _order(group: Group) -> str:
 
 def _table(group: Group) -> str:
     rows = []
-    for rank, entry in ((ranked.rank, ranked.entry) for ranked in group.ranked()):
+    for rank, entry in ((ranked.rank, ranked.entry) for ranked in group.own):
         record = entry.record
         row = {"#": "–" if rank is None else str(rank)}
         row["model"] = f"[{escape(group.name(entry))}]({quote(entry.path.as_posix())})"

@@ -14,7 +14,16 @@ REPLAYS = "replays"
 DATASETS = "datasets.toml"
 CLAIMS = "claims.toml"
 REPLICATION = "REPLICATION.md"
-GENERATED = ("README.md", "index.html", REPLICATION)
+INDEX = "index.html"
+TABLES = "tables"
+MODELS = "models"
+GENERATED = ("README.md", INDEX, REPLICATION)
+
+
+def generated(path: Path) -> bool:
+    """Whether a file of the leaderboard, by its path in its folder, is made from the others."""
+    page = len(path.parts) == 2 and path.parts[0] in (TABLES, MODELS) and path.suffix == ".html"
+    return page or str(path) in GENERATED
 
 
 def result(record: Record) -> str:

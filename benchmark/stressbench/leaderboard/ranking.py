@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
-
-import pandas as pd
+from typing import Any
 
 from stressbench.contracts import Metric, Suite
 from stressbench.leaderboard import check, notes
 from stressbench.leaderboard.notes import Note
+from stressbench.leaderboard.paths import training
 from stressbench.leaderboard.records import load_all
+from stressbench.leaderboard.ties import Standing, standings
 from stressbench.record import Record, dataset_label
 from stressbench.spec import parse
 
 _OURS = "stressbench"
-_TIE = 12  # decimal places to which two numbers that are one differ by the order of a sum
+_FEW = 100  # images, below which a table decides little
 
 
 @dataclass(frozen=True)
@@ -65,10 +68,18 @@ class Entry:
 
 @dataclass(frozen=True)
 class Ranked:
-    """An entry of a table; `rank` is None if the ranking metric is unknown, and shared in a tie."""
+    """An entry of a table, with its place by each metric that has a direction."""
 
-    rank: int | None
     entry: Entry
+    standings: Mapping[str, Standing | None]
+    """By metric; None where the entry does not know it."""
+    standing: Standing | None
+    """Its place by the ranking metric."""
+
+    @property
+    def rank(self) -> int | None:
+        """By the ranking metric, shared by results that are not told apart; None if it is unknown."""
+        return self.standing and self.standing.rank
 
 
 @dataclass(frozen=True)
@@ -93,8 +104,29 @@ class Group:
     def name(self, entry: Entry) -> str:
         """A model's name, with its distribution if the table has another model of the same name."""
         model = entry.record.model
-        same = {e.record.model.distribution for e in self.entries if e.record.model.spec == model.spec}
-        return model.spec if len(same) == 1 else f"{model.spec} ({model.distribution})"
+        return f"{model.spec} ({model.distribution})" if model.spec in self._shared else model.spec
+
+    @cached_property
+    def _shared(self) -> set[str]:
+        """The names that models of several distributions have."""
+        models = {(one.record.model.spec, one.record.model.distribution) for one in self.entries}
+        return {spec for spec, count in Counter(spec for spec, _ in models).items() if count > 1}
+
+    @cached_property
+    def _results(self) -> Counter[str]:
+        return Counter(self.name(one) for one in self.entries)
+
+    def which(self, entry: Entry) -> str:
+        """What tells a result from others of the same model: its training, or its weights; empty if it is the one."""
+        if self._results[self.name(entry)] == 1:
+            return ""
+        number = training(entry.record)
+        return f"weights {entry.record.model.weights_checksum[7:15]}" if number is None else f"training {number}"
+
+    def label(self, entry: Entry) -> str:
+        """A name that a reader can tell from the others of the table."""
+        which = self.which(entry)
+        return f"{self.name(entry)}, {which}" if which else self.name(entry)
 
     @property
     def metrics(self) -> list[Metric]:
@@ -114,19 +146,35 @@ class Group:
         curves = {int(size) for record in stochastic for curve in record.curves.values() for size in curve}
         return sorted({n for n in curves if str(n).rstrip("0") in ("1", "2", "5")} | {r.draws for r in stochastic})
 
+    @property
+    def key(self) -> str:
+        """Eight digits of a digest of what its results share, which no other group has."""
+        return hashlib.sha256(json.dumps(_shared(self.record, self.suite), sort_keys=True).encode()).hexdigest()[:8]
+
+    @property
+    def undecided(self) -> bool:
+        """Whether it ranks nothing: it has fewer than 100 images, or no two of its results are told apart."""
+        return self.record.dataset.n < _FEW or {one.rank for one in self.own} <= {None, 1}
+
+    @cached_property
+    def own(self) -> list[Ranked]:
+        """All entries, best first, each with its own number of draws."""
+        return self.ranked()
+
     def ranked(self, draws: int | None = None) -> list[Ranked]:
         """The entries, best first; at a number of draws, only those whose ranking metric is known there.
 
         Without a ranking metric, all entries in the order of their paths, without ranks.
         """
         by = self.by
-        entries = [e for e in self.entries if draws is None or by is None or e.value(by, draws) is not None]
-        sign = 1 if by is not None and by.better == "lower" else -1
-        values = [None if by is None else e.value(by, draws) for e in entries]
-        scores = pd.Series(values, dtype="float64").round(_TIE) * sign
-        ranks = scores.rank(method="min", na_option="keep")
-        order = sorted(range(len(entries)), key=lambda i: (pd.isna(ranks[i]), ranks[i], str(entries[i].path)))
-        return [Ranked(None if pd.isna(ranks[i]) else int(ranks[i]), entries[i]) for i in order]
+        entries = sorted(self.entries, key=lambda entry: str(entry.path))
+        entries = [entry for entry in entries if draws is None or by is None or entry.value(by, draws) is not None]
+        places = {metric.name: _places(metric, entries, draws) for metric in self.metrics if metric.better is not None}
+        ranked = []
+        for i, entry in enumerate(entries):
+            standings = {name: found[i] for name, found in places.items()}
+            ranked.append(Ranked(entry, standings, standings[by.name] if by else None))
+        return sorted(ranked, key=lambda one: len(entries) if one.standing is None else one.standing.order)
 
     def about(self) -> str:
         """What distinguishes the group from others of its suite and dataset."""
@@ -154,15 +202,29 @@ def groups(root: Path) -> Iterator[Group]:
         yield Group(check.standard(listed[0].record), key[1], listed)
 
 
+def _places(metric: Metric, entries: Sequence[Entry], draws: int | None) -> list[Standing | None]:
+    assert metric.better is not None
+    values = [entry.value(metric, draws) for entry in entries]
+    return standings(values, [entry.without(metric, draws) for entry in entries], metric.better)
+
+
 def _comparable(entry: Entry) -> tuple[str, str, int, str, str]:
     """The key of a group: results with other stress, conditions or baseline are ranked separately."""
     suite, data = entry.record.suite, entry.record.dataset
-    shared = {
-        "fingerprint": data.fingerprint,
-        "verified": data.stress_verified,
-        "options": check.decisive(entry.record, check.standard(entry.record)),
-        "conditions": sorted(json.dumps(row.condition, sort_keys=True) for row in entry.record.conditions),
-        "baseline": None if suite.baseline is None else suite.baseline.model_dump(mode="json"),
+    shared = json.dumps(_shared(entry.record, check.standard(entry.record)), sort_keys=True)
+    return suite.offer, dataset_label(entry.record), -data.n, data.stress, shared
+
+
+def _shared(record: Record, suite: Suite) -> dict[str, Any]:
+    """What the results of a group have in common."""
+    baseline = record.suite.baseline
+    return {
+        "suite": record.suite.offer,
+        "dataset": [dataset_label(record), record.dataset.n],
+        "fingerprint": record.dataset.fingerprint,
+        "stress": record.dataset.stress,
+        "verified": record.dataset.stress_verified,
+        "options": check.decisive(record, suite),
+        "conditions": sorted(json.dumps(row.condition, sort_keys=True) for row in record.conditions),
+        "baseline": None if baseline is None else baseline.model_dump(mode="json"),
     }
-    digest = hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()
-    return suite.offer, dataset_label(entry.record), -data.n, data.stress, digest

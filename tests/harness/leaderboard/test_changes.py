@@ -61,6 +61,9 @@ def test_a_new_record_with_the_rebuilt_pages_is_right(repository: Path, check: C
     write(new(repository))
     (repository / "leaderboard" / "README.md").write_text("new\n")
     (repository / "leaderboard" / "index.html").write_text("new\n")
+    for folder in ("tables", "models"):
+        (repository / "leaderboard" / folder).mkdir()
+        (repository / "leaderboard" / folder / "one.html").write_text("new\n")
     assert check() == (0, ["1 record passed"])
 
 
@@ -87,6 +90,8 @@ def test_a_new_record_is_checked(repository: Path, check: Check) -> None:
         ("code.py", None, "is touched: a result is its record and the rebuilt pages, nothing else"),
         (".github/workflows/x.yml", "on: push\n", "is touched: a result is"),
         ("leaderboard/page.js", "alert(1)\n", "is touched: a result is"),
+        ("leaderboard/tables/page.js", "alert(1)\n", "is touched: a result is"),
+        ("leaderboard/tables/more/one.html", "alert(1)\n", "is touched: a result is"),
         ("leaderboard/records/squares/corruption/tiny.html", "<b>\n", "is touched: a result is"),
         ("leaderboard/replays/squares/corruption/old.json", "{}\n", "is touched: who looks after the leaderboard"),
         (

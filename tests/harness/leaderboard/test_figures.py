@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from leaderboard_records import group, stressed
 from stressbench import registry
 from stressbench.contracts import Condition, Metric, Metrics, Suite
-from stressbench.leaderboard import html
+from stressbench.leaderboard import site
 from stressbench.leaderboard.curves import Chart, Model, Scale, chart
 from stressbench.leaderboard.figures import Figure, figures, heat_map
 from stressbench.leaderboard.ranking import Group
@@ -277,7 +277,7 @@ def test_odd_conditions_leave_their_panel_out(suite: str, condition: Condition, 
     assert len(whole.charts) == 1
     rows: Rows = [(one, {metric: 0.5}) for one in [*sound, {**condition, **odd}]]
     assert drawn(ours(suite, rows)) == {}
-    html.render([ours(suite, rows)])
+    site.pages([ours(suite, rows)])
 
 
 @pytest.mark.parametrize("value", [1e308, -1e308, None])
@@ -288,7 +288,7 @@ def test_numbers_that_no_axis_has_leave_their_line_out(value: float | None) -> N
     assert [line.model.name for one in figure.charts for line in one.lines] == ["b"] * 3
     assert figure.models == [("b", 1)]
     assert heat_map(made) is None
-    html.render([made])
+    site.pages([made])
 
 
 usual = st.sampled_from([0, 0.1, 1, 2, 3])
@@ -322,4 +322,4 @@ def test_conditions_without_an_axis_have_no_figure() -> None:
     made = ours("perturbation", [({"perturbation": "tilt"}, {"consistency": 0.5})])
     assert drawn(made) == {}
     assert heat_map(made) is None
-    assert "<figure" not in html.render([made])
+    assert not any("<figure" in page for page in site.pages([made]).values())

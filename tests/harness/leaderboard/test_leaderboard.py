@@ -20,7 +20,7 @@ from stressbench import record as records
 from stressbench import registry
 from stressbench.contracts import Metric
 from stressbench.errors import UserError
-from stressbench.leaderboard import html, markdown
+from stressbench.leaderboard import markdown, site
 from stressbench.leaderboard.build import build
 from stressbench.leaderboard.ranking import Entry, Group, groups
 from stressbench.leaderboard.records import add
@@ -78,10 +78,11 @@ def test_a_metric_without_a_direction_does_not_rank(monkeypatch: pytest.MonkeyPa
     assert found.by == ranking
     assert [(one.rank, one.entry.record.model.spec) for one in found.ranked()] == [(1, "better"), (2, "worse")]
     monkeypatch.setattr(type(suite), "metrics", (described,))
+    found = group(suite, records)
     assert found.by is None
     assert [(one.rank, one.entry.record.model.spec) for one in found.ranked()] == [(None, "worse"), (None, "better")]
     assert "not ranked" in markdown.render([found])
-    assert "not ranked" in html.render([found])
+    assert "not ranked" in site.pages([group(suite, records)])["index.html"]
 
 
 def test_results_on_other_images_are_ranked_apart(tmp_path: Path, root: Path) -> None:
@@ -125,8 +126,9 @@ def test_an_altered_copy_never_goes_by_the_plain_name(tmp_path: Path, root: Path
 def test_building_twice_gives_the_same_bytes(tmp_path: Path, root: Path) -> None:
     for spec in ("b", "a", "c"):
         add(write(tmp_path / f"{spec}.json", spec, curve={1: 0.3, 2: 0.25, 5: 0.2}), root, replace=False)
-    first = [path.read_bytes() for path in build(root)]
-    assert [path.read_bytes() for path in build(root)] == first
+    first = {path.relative_to(root): path.read_bytes() for path in build(root)}
+    assert {path.parent.name for path in first} == {"", "tables", "models"}
+    assert [path.read_bytes() for path in build(root)] == [*first.values()]
     # Nor does it matter in what order the file system lists them, or in which process it is done.
     other = tmp_path / "other"
     for path in sorted((root / "records").rglob("*.json"), reverse=True):
@@ -138,7 +140,7 @@ def test_building_twice_gives_the_same_bytes(tmp_path: Path, root: Path) -> None
         f"from stressbench.leaderboard.build import build; build(__import__('pathlib').Path({str(other)!r}))",
     ]
     subprocess.run(command, check=True, env={**os.environ, "PYTHONHASHSEED": "1"})
-    assert [(other / name).read_bytes() for name in ("README.md", "index.html")] == first
+    assert {name: (other / name).read_bytes() for name in first} == first
 
 
 def test_an_empty_leaderboard_says_how_to_fill_it(root: Path) -> None:
@@ -217,17 +219,27 @@ def test_a_narrowed_run_is_refused(tmp_path: Path, root: Path) -> None:
 
 def test_the_projects_own_pages_are_fresh(root: Path) -> None:
     shutil.copytree(ROOT / "leaderboard", root)
-    committed = {name: (root / name).read_bytes() for name in ("README.md", "index.html")}
-    for page in build(root):
-        assert page.read_bytes() == committed[page.name], "run `bench leaderboard build` and commit what it writes"
+    committed = {path: path.read_bytes() for path in (root / "README.md", *root.rglob("*.html"))}
+    again = {path: path.read_bytes() for path in build(root)}
+    assert again == committed, "run `bench leaderboard build` and commit what it writes"
 
 
 def test_a_stale_page_is_seen(root: Path) -> None:
     """What the test above rests on: any change of a record changes both pages."""
     shutil.copytree(ROOT / "leaderboard", root)
-    first = [page.read_bytes() for page in build(root)]
-    next((root / "records").rglob("*.json")).unlink()
-    assert all(now.read_bytes() != before for now, before in zip(build(root), first, strict=True))
+    first = {page: page.read_bytes() for page in build(root)}
+    next((root / "records/cifar10-jpeg75/corruption").glob("resnet20-*.json")).unlink()
+    now = {page: page.read_bytes() for page in build(root)}
+    assert {page.name for page in first if now.get(page) != first[page]} >= {"README.md", "index.html", "resnet20.html"}
+
+
+def test_pages_of_what_is_gone_are_deleted(tmp_path: Path, root: Path) -> None:
+    for spec in ("a", "b"):
+        add(write(tmp_path / f"{spec}.json", spec), root, replace=False)
+    build(root)
+    (root / "records/squares/corruption/a.json").unlink()
+    build(root)
+    assert sorted(path.name for path in (root / "models").iterdir()) == ["b.html", "index.html"]
 
 
 def test_findings_have_a_column_where_there_are_some() -> None:

@@ -56,9 +56,10 @@ def test_a_record_becomes_a_branch_that_the_checks_pass(repository: Path, capsys
     ]
     assert git(repository, "log", "--format=%s", "origin/main..").splitlines() == ["Add tiny on squares (corruption)"]
     touched = git(repository, "diff", "--name-only", "origin/main").splitlines()
-    assert touched == [
-        f"leaderboard/{name}" for name in ("README.md", "index.html", "records/squares/corruption/tiny.json")
-    ]
+    assert {path.partition("/")[2].partition("/")[0] for path in touched} == {
+        "README.md", "index.html", "models", "records", "tables",
+    }  # fmt: skip
+    assert "leaderboard/records/squares/corruption/tiny.json" in touched
     with pytest.raises(SystemExit) as done:
         main(["leaderboard", "check", "--base", "origin/main", "--root", str(repository / "leaderboard")])
     assert done.value.code == 0
