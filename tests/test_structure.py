@@ -115,6 +115,7 @@ NAMED = {
     "cli/scaffold.py": "commands in the README of a new package",
     "recipe.py": "the default recipe of the command line and of sweeps",
     "api/images.py": "the default suite of stressbench.corrupt",
+    "leaderboard/site.py": "the suite whose table the page opens with",
     "leaderboard/facts.py": "the embedded images that every checkout can fingerprint",
     "datasets/digits.py": "a dataset",
     "datasets/camvid.py": "a dataset",
