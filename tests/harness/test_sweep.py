@@ -206,7 +206,11 @@ def test_what_does_not_belong_is_named(text: str, told: str, tmp_path: Path) -> 
     assert str(file) in str(caught.value)
 
 
-@pytest.mark.parametrize(("name", "count"), [("table_e1_cifar100", 20), ("table_e4_camvid", 5), ("study", 15)])
+SWEEPS = {"table_e1_cifar100": 20, "table_e4_camvid": 5, "study": 15, "section5": 2}  # and how many models each is of
+SWEEPS |= {"dense_study/scenes": 5, "dense_study/photos": 4, "dense_study/scenes-depth": 3}
+
+
+@pytest.mark.parametrize(("name", "count"), SWEEPS.items())
 def test_the_files_in_the_documentation_are_sweeps(name: str, count: int) -> None:
     sweeps = read(ROOT / "docs" / f"{name}.toml", "digits").values()
     assert len({str(registry.resolve(model).entry) for sweep in sweeps for model in sweep.models}) == count
@@ -214,6 +218,11 @@ def test_the_files_in_the_documentation_are_sweeps(name: str, count: int) -> Non
         registry.find("datasets", sweep.dataset)
         for suite in sweep.suites:
             registry.suite(suite)
+
+
+def test_each_sweep_in_the_documentation_is_tried() -> None:
+    docs = ROOT / "docs"
+    assert {file.relative_to(docs).with_suffix("").as_posix() for file in docs.rglob("*.toml")} == SWEEPS.keys()
 
 
 def test_parts_share_what_they_do_not_set(tmp_path: Path) -> None:
