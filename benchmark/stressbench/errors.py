@@ -49,7 +49,7 @@ class Interrupted(Exception):
 def plugin_errors(
     fault: str,
     kind: type[UserError] = UserError,
-    advice: str = "fix that plugin",
+    advice: str = "fix its code",
     passing: tuple[type[BaseException], ...] = (),
 ) -> Iterator[None]:
     """Re-raises anything that a plugin raises as `kind`, with the fault, the reason and the advice.

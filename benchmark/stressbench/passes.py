@@ -166,7 +166,7 @@ def one_pass(
     devices = [images.device] if images.is_cuda else []
     height, width = image_size
     fault = f"{registry.built_by(model) or 'the model'} fails on images of {height}×{width} pixels"
-    advice = "use it on others, or fix that plugin"
+    advice = "use it on others, or fix its code"
     try:
         with torch.no_grad(), torch.random.fork_rng(devices), plugin_errors(fault, advice=advice):
             model.eval()(images)

@@ -13,7 +13,7 @@ from model_family import dataset
 from stressbench import registry
 from stressbench.cli import main
 from stressbench.errors import UserError
-from stressbench_plugins import local_file, recipes
+from stressbench_plugins import local_file, neighbours, recipes
 
 SMALL = dataset(32)
 FEW = ("--corruptions", "fog", "--severities", "1", "--limit", "8")
@@ -67,6 +67,7 @@ def write(path: Path, source: str = SOURCE) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(textwrap.dedent(source))
     local_file._read.cache_clear()
+    neighbours.read.cache_clear()
     return path
 
 
@@ -96,15 +97,15 @@ def test_a_function_and_a_class_are_models_with_typed_options(nets: Path) -> Non
     [
         ("{nets}:smal", "nets.py has no 'smal': did you mean 'small'? it has Shape, Net, small"),
         ("{nets}:nn_", "nets.py has no 'nn_': it has Shape, Net, small"),
-        ("{nets}:constant", "is a int, not a callable"),
+        ("{nets}:constant", "'constant' is a int: name a network, or a class or function that makes one"),
         ("{nets}:small,widht=3", "has no option 'widht': did you mean 'width'"),
         ("{nets}:Net,kind=median", "option 'kind'"),
-        ("{nets}:Shape", "it must return a Module"),
-        ("{nets}", "names no callable: write file:PATH.py:NAME"),
-        ("{nets}:small.net", "names no callable"),
+        ("{nets}:Shape,width=3", "it must return a Module"),
+        ("{nets}", "names no network: write file:PATH.py:NAME"),
+        ("{nets}:small.net", "names no network"),
         ("{nets}@000000000000:small", "has another content than"),
         ("{nets}x.py:small", "there is no file"),
-        ("/dev:small", "names no callable"),
+        ("/dev:small", "names no network"),
     ],
 )
 def test_wrong_words_are_refused_in_a_line(nets: Path, words: str, expected: str) -> None:
@@ -120,20 +121,102 @@ def test_wrong_words_are_refused_in_a_line(nets: Path, words: str, expected: str
         ("import no_such_package", "cannot be imported: ModuleNotFoundError: No module named 'no_such_package'"),
         ("def net(:", "cannot be imported: SyntaxError: invalid syntax"),
         ("1 / 0", "cannot be imported: ZeroDivisionError"),
-        ("import beside", "No module named 'beside'"),  # a file is imported by itself
         ("def net(dataset):\n    raise ValueError('no')", "failed while it was built: ValueError: no"),
         ("def net(dataset):\n    return 3", "returned a int; it must return a Module"),
-        ("def net():\n    return 3", "failed while it was built: TypeError"),
+        ("def net():\n    return 3", "returned a int; it must return a Module"),
+        ("def net(dataset):\n    raise ValueError('no')", "ValueError: no; fix its code"),
+        ("def net(num_classes, *, depth): ...", "needs a value: write file:nets.py:net,num_classes=VALUE,depth=VALUE"),
+        ("import random", "imports 'random', which lies beside it and is a part of Python, too: rename"),
+        ("def net():\n    import torch.nn", "imports 'torch', which lies beside it and is installed, too ("),
     ],
 )
 def test_a_file_at_fault_is_told_of_in_a_line(tmp_path: Path, source: str, expected: str) -> None:
-    write(tmp_path / "beside.py", "")
+    for name in ("random.py", "torch/__init__.py"):
+        write(tmp_path / name, "")
     path = write(tmp_path / "nets.py", source)
     with pytest.raises(UserError) as error:
         registry.model(f"file:{path}:net", SMALL)
     assert expected in str(error.value)
     assert "nets.py" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+PEOPLES = """
+    from functools import partial
+    import torch
+    from torch import nn
+
+    class Net(nn.Module):
+        def __init__(self, num_classes=10, width=4.0):
+            super().__init__()
+            self.head, self.width = nn.Linear(3, num_classes), width
+
+        def forward(self, images):
+            return self.head(images.mean((2, 3)))
+
+    class Bare(Net):
+        def __init__(self, num_classes):
+            super().__init__(num_classes)
+
+    def plain():
+        return Net()
+
+    def of(data, /, width=2):
+        return Net(data.classes, width)
+
+    def any_options(**options):
+        return Net(**options)
+
+    wide, hundred = partial(Net, width=9.0), Net(100)
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "classes", "width"),
+    [
+        ("Net", 10, 4.0), ("Net,num_classes=7,width=2.5", 7, 2.5), ("Bare,num_classes=7", 7, 4.0), ("plain", 10, 4.0),
+        ("of", SMALL.classes, 2), ("of,width=3", SMALL.classes, 3), ("any_options", 10, 4.0), ("wide", 10, 9.0),
+        ("hundred", 100, 4.0),
+    ],
+)  # fmt: skip
+def test_networks_are_taken_as_people_write_them(tmp_path: Path, words: str, classes: int, width: float) -> None:
+    path = write(tmp_path / "nets.py", PEOPLES)
+    net: Any = registry.model(f"file:{path}:{words}", SMALL)
+    assert (net.head.out_features, net.width) == (classes, width)
+    assert type(net.width) is type(width)
+
+
+def test_a_network_that_is_there_is_copied_for_each_member(tmp_path: Path) -> None:
+    path = write(tmp_path / "nets.py", PEOPLES)
+    one: Any = registry.model(f"file:{path}:hundred", SMALL)
+    other: Any = registry.model(f"file:{path}:hundred", SMALL)
+    assert one.head.weight is not other.head.weight
+    assert one.head.weight.equal(other.head.weight)
+
+
+def test_modules_beside_a_file_are_imported_and_a_part_of_its_digest(tmp_path: Path) -> None:
+    """Wherever the import stands, and what they import in turn; what is not imported decides nothing."""
+    folder, blocks = tmp_path / "nearby", "from torch import nn\n\ndef block(width):\n    return nn.Linear(3, width)\n"
+    write(folder / "parts_a" / "__init__.py", "from . import inner_a")
+    write(folder / "parts_a" / "inner_a.py", "from blocks_a import block")
+    write(folder / "blocks_a.py", blocks)
+    write(folder / "other_a.py", "WIDTH = 1")
+    source = "def net(dataset):\n    from parts_a.inner_a import block\n    return block(5)"
+    spec = f"file:{write(folder / 'nets.py', source)}:net"
+    net: Any = registry.model(spec, SMALL)
+    assert net.out_features == 5
+    assert not list(tmp_path.rglob("__pycache__"))
+    before = registry.resolve(spec).canonical
+    write(folder / "other_a.py", "WIDTH = 2")
+    assert registry.resolve(spec).canonical == before
+    write(folder / "blocks_a.py", blocks + "# edited")
+    assert registry.resolve(spec).canonical != before
+
+    # Another folder's module of that name would be taken for the one that is loaded.
+    write(tmp_path / "away" / "blocks_a.py", blocks)
+    away = write(tmp_path / "away" / "nets.py", "from blocks_a import block")
+    with pytest.raises(UserError, match="'blocks_a', which lies beside it and is loaded already from another folder"):
+        registry.resolve(f"file:{away}:block,width=3")
 
 
 def test_paths_may_be_relative_to_the_folder_or_the_home(nets: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -231,14 +231,14 @@ def test_a_command_with_a_model_says_its_file_and_repeats_itself(
         (["--suite", "corruption,severities=3", "--severity", "2"], "option 'severities' appears twice"),
         (
             ["--suite", "broken"],
-            "suite 'broken' of strangers 1.0 failed: RuntimeError: no flux; fix that plugin",
+            "suite 'broken' of strangers 1.0 failed: RuntimeError: no flux; fix its code",
         ),
         (
             ["--suite", "broken", "--model", "tiny"],
             "suite 'broken' of strangers 1.0 failed with model 'tiny' of tiny-models 1.0: RuntimeError: no flux; fix",
         ),
-        (["--suite", "narrow"], "it made (1, 3, 32, 5) of images (1, 3, 32, 32); fix that plugin"),
-        (["--suite", "empty"], "suite 'empty' of strangers 1.0 failed: ValueError: it has no conditions; fix that"),
+        (["--suite", "narrow"], "it made (1, 3, 32, 5) of images (1, 3, 32, 32); fix its code"),
+        (["--suite", "empty"], "suite 'empty' of strangers 1.0 failed: ValueError: it has no conditions; fix its"),
         (["--suite", "adversarial", "--model", "wrong"], "model 'wrong' of tiny-models 1.0"),
         (["--weights", "x.safetensors"], "--weights are a model's: name it with --model."),
     ],
