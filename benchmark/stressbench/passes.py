@@ -159,7 +159,6 @@ def one_pass(
 
     Raises `UserError` for a model that fails.
     """
-    modes = [(module, module.training) for module in model.modules()]
     parameter = next(model.parameters(), torch.empty(0))
     images = torch.full((count, 3, *image_size), 0.5, device=parameter.device, dtype=parameter.dtype)
     images = images.contiguous(memory_format=layout)
@@ -167,9 +166,18 @@ def one_pass(
     height, width = image_size
     fault = f"{registry.built_by(model) or 'the model'} fails on images of {height}×{width} pixels"
     advice = "use it on others, or fix its code"
+    with evaluating(model), torch.random.fork_rng(devices), plugin_errors(fault, advice=advice):
+        model(images)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Inside, the model is in eval mode and builds no graph; afterwards each module has its mode again."""
+    modes = [(module, module.training) for module in model.modules()]
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices), plugin_errors(fault, advice=advice):
-            model.eval()(images)
+        with torch.no_grad():
+            model.eval()
+            yield
     finally:
         for module, training in modes:
             module.training = training

@@ -190,9 +190,10 @@ def recipe_options() -> dict[str, inspect.Parameter]:
     return {name: value for name, value in signatures.parameters(Recipe, 0).items() if name not in _NO_OPTIONS}
 
 
-def check_recipe(text: str) -> Entry:
-    """Load a recipe's plugin and check the spec's options without building anything; returns its entry."""
-    return _recipe(nested(text))[0]
+def check_recipe(text: str) -> None:
+    """Load the plugins of a recipe and of those that it builds on, and check their options; nothing is built."""
+    if inner := _recipe(nested(text))[2].get("argument"):
+        check_recipe(inner)
 
 
 @dataclass(frozen=True)
@@ -319,8 +320,7 @@ def _typed(
     # What follows the colon reaches a callable as `argument`; one without it takes no such part.
     argument = known.pop("argument", None)
     if (argument is None) != (spec.argument is None):
-        use = entry.name if argument is None else f"{entry.name}:{entry.argument or 'SOMETHING'}"
-        raise UserError(f"'{spec}' does not fit {entry}: write {use}")
+        raise UserError(f"'{spec}' does not fit {entry}: {signatures.usage(entry, argument is not None)}")
     typed: dict[str, Any] = {} if spec.argument is None else {"argument": spec.argument}
     for name, text in given.items():
         if name not in known:

@@ -8,10 +8,13 @@ import sys
 import types
 import typing
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stressbench.errors import UserError
 from stressbench.spec import split
+
+if TYPE_CHECKING:
+    from stressbench.registry import Entry
 
 
 def parameters(factory: Callable[..., Any], leading: int) -> dict[str, inspect.Parameter]:
@@ -78,6 +81,16 @@ def _bound(constraint: object) -> str:
     signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
     found = [f"{sign} {getattr(constraint, name)}" for name, sign in signs.items() if hasattr(constraint, name)]
     return " and ".join(found)
+
+
+def usage(entry: Entry, takes_argument: bool) -> str:
+    """How a name is written that was given an argument which its callable does not take, or none where it takes one."""
+    if takes_argument:
+        name = f"{entry.name}:{entry.argument or 'SOMETHING'}"
+        return f"write {name}, or {entry.argument}+{entry.name}" if entry.kind == "recipes" else f"write {name}"
+    if entry.kind == "recipes":
+        return f"it builds on no other recipe, so it comes first in a sum, and once: write {entry.name}"
+    return f"write {entry.name}"
 
 
 def value(owner: object, factory: Callable[..., Any], option: inspect.Parameter, text: str) -> Any:

@@ -23,6 +23,7 @@ from stressbench.errors import UserError
 from stressbench.locations import locate
 from stressbench.registry import ModelName
 from stressbench.spec import Spec
+from stressbench_plugins.calibrated import Calibrated
 from stressbench_plugins.training_free import Wrapper, wrap
 
 DRAWS = 20
@@ -43,10 +44,15 @@ class LastLayerLaplace(Wrapper):
     """Of each pair of them, 1 / (ab + λ) with the eigenvalues a and b, (C, D)."""
 
     def __init__(self, model: nn.Module, spec: str, image_size: tuple[int, int], precision: float | None) -> None:
-        """Raises `UserError` for a stochastic network, and for one whose last layer is not linear."""
+        """Raises `UserError` for a stochastic network, and for one whose logits are not those of a linear layer."""
         super().__init__(model, spec)
         if traits(model).stochastic:
             raise UserError(f"laplace needs a deterministic network and {spec} has draws: wrap what is inside of it")
+        if any(isinstance(inner, Calibrated) and inner.map is not None for inner in model.modules()):
+            raise UserError(
+                f"laplace needs logits that are a linear layer's and {spec} maps them: calibrate outside of it, as "
+                "calibrated:laplace:MODEL"
+            )
         self._place = locate(model, image_size, "4")
         self._layer = self._place.call.name
         layer = self._place.call.module
@@ -57,6 +63,9 @@ class LastLayerLaplace(Wrapper):
         self.register_buffer("inputs", torch.eye(width))
         self.register_buffer("outputs", torch.eye(classes))
         self.register_buffer("variances", torch.full((classes, width), 1 / width))
+        # Before any training, though with initial weights.
+        with passes.evaluating(model):
+            self._require_linear(*self._pass(torch.full((1, 3, *image_size), 0.5)))
 
     def forward(self, images: Tensor) -> Tensor:
         logits, deviations = self._linear(images)
@@ -99,7 +108,6 @@ class LastLayerLaplace(Wrapper):
     def fit(self, data: Dataset) -> str:
         """Find the posterior from training images; raises `UserError` where the logits are not the last layer's."""
         device, total = self.inputs.device, len(data.images)
-        weight = self._weight()
         inner = torch.zeros(self.inputs.shape, dtype=torch.float64, device=device)
         outer = torch.zeros(self.outputs.shape, dtype=torch.float64, device=device)
         self.eval()
@@ -107,18 +115,21 @@ class LastLayerLaplace(Wrapper):
             for start in range(0, total, _BATCH):
                 images = data.images.read(start, min(start + _BATCH, total)).to(device) / 255
                 features, logits = (part.double() for part in self._pass(images))
-                if not torch.allclose(features @ weight.T, logits, rtol=1e-3, atol=1e-3):
-                    raise UserError(f"laplace needs logits that are a linear layer's: {self._spec} changes them")
+                self._require_linear(features, logits)
                 p = logits.softmax(dim=1)
                 inner += features.T @ features / total
                 outer += p.sum(dim=0).diag() - p.T @ p
         a, inputs = torch.linalg.eigh(inner)
         b, outputs = torch.linalg.eigh(outer)
         curvature = b.clamp(min=0)[:, None] * a.clamp(min=0)
-        precision = self._precision or prior_precision(curvature.cpu().numpy(), float((weight**2).sum()))
+        precision = self._precision or prior_precision(curvature.cpu().numpy(), float((self._weight() ** 2).sum()))
         for name, value in (("inputs", inputs), ("outputs", outputs), ("variances", 1 / (curvature + precision))):
             getattr(self, name).copy_(value)
         return f"Laplace with prior precision {precision:.4g}, fitted on {total:,} training images"
+
+    def _require_linear(self, features: Tensor, logits: Tensor) -> None:
+        if not torch.allclose(features.double() @ self._weight().T, logits.double(), rtol=1e-3, atol=1e-3):
+            raise UserError(f"laplace needs logits that are a linear layer's: {self._spec} changes them")
 
     def _weight(self) -> Tensor:
         """The last layer's weights with the bias as the last column, (C, D), float64."""

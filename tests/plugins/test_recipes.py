@@ -104,7 +104,12 @@ def test_a_name_may_change_any_number_of_its_recipe(photos: Dataset) -> None:
         ("short,learning_rate=-1", "cannot be '-1'"),
         ("paper,milestones=both", "cannot be 'both'"),
         ("short,augment=x", "has no option 'augment'"),
-        ("short:paper", "does not fit"),
+        ("short:paper", "does not fit recipe 'short' .*: it builds on no other recipe, so it comes first"),
+        ("short+short", "comes first in a sum, and once: write short$"),
+        ("mixup+short", "comes first in a sum, and once: write short$"),
+        ("mixup", "write mixup:RECIPE, or RECIPE\\+mixup$"),
+        ("short+short+mixup", "comes first in a sum, and once: write short$"),
+        ("mixup+sam", "write mixup:RECIPE, or RECIPE\\+mixup$"),
     ],
 )
 def test_a_wrong_name_is_refused_before_anything_is_built(text: str, told: str) -> None:
