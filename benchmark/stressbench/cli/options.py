@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from stressbench.cli.sections import SectionedCommand
 from stressbench.errors import BrokenPlugin, UserError, did_you_mean
 
 SUITE = "corruption"
@@ -123,7 +124,7 @@ suite_options = click.option(
 )
 
 
-class SuiteCommand(click.Command):
+class SuiteCommand(SectionedCommand):
     """A command with --suite and `suite_options`, which takes each option of the suites that are named as its own.
 
     `--eps 2/255` is then equivalent to `-o eps=2/255`. The suites are imported only where an option is given that the

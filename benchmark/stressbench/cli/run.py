@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,8 +14,9 @@ from stressbench.cli import options
 from stressbench.errors import UserError
 
 if TYPE_CHECKING:
+    from stressbench._util.terminal import Screen
     from stressbench.execution.plan import Failure
-    from stressbench.execution.request import Computing
+    from stressbench.execution.request import Computing, RunRequest
 
 
 def _sizes(_context: click.Context, _option: click.Parameter, value: str | None) -> tuple[int, ...]:
@@ -26,7 +27,24 @@ def _sizes(_context: click.Context, _option: click.Parameter, value: str | None)
     return tuple(int(word) for word in words)
 
 
-@click.command(cls=options.SuiteCommand)
+_SECTIONS = {
+    "Suites and models": ("--suite", "-o", "--model", "--weights", "--draws", "--sizes"),
+    "Images": ("--dataset", "--data-dir", "--dataset-name", "--limit", "--stress", "--seed"),
+    "Computing": (
+        "--device",
+        "--precision",
+        "--batch-size",
+        "--executor",
+        "--workers",
+        "--address",
+        "--shard",
+        "--timeout",
+    ),
+    "Output": ("--out", "--fresh", "--dry-run", "-q", "-v", "--json"),
+}
+
+
+@click.command(cls=options.SuiteCommand, sections=_SECTIONS)
 @click.argument("named", nargs=-1, metavar="[MODEL]...")
 @click.option(
     "--suite",
@@ -68,6 +86,11 @@ def _sizes(_context: click.Context, _option: click.Parameter, value: str | None)
 @options.computing
 @options.out
 @click.option("--fresh", is_flag=True, help="Run again what is already in the run folder.")
+@click.option("--dry-run", is_flag=True, help="Say what would be run, and with which weights; train and write nothing.")
+@click.option(
+    "-q", "--quiet", is_flag=True, help="No progress and no notes; of a record, its path and its first metrics."
+)
+@click.option("-v", "--verbose", is_flag=True, help="Every condition of a record on a line of its own.")
 @click.option(
     "--json", "as_json", is_flag=True, help="Print the record on stdout (one a line for several), nothing else."
 )
@@ -78,6 +101,9 @@ def run(
     computing: Computing,
     out: Path,
     fresh: bool,
+    dry_run: bool,
+    quiet: bool,
+    verbose: bool,
     as_json: bool,
     **rest: object,
 ) -> None:
@@ -94,13 +120,17 @@ def run(
     from stressbench.results import show
     from stressbench.training.provide import provider
 
+    _require_one({"--quiet": quiet, "--verbose": verbose, "--json": as_json, "--dry-run": dry_run})
     request = RunRequest(suites, (*named, *models) or (options.MODEL,), **rest)  # type: ignore[arg-type]
-    screen = Screen()
+    screen = Screen(quiet)
+    if dry_run:
+        _preview(request, out, screen)
+        return
     finished: list[tuple[str, str]] = []
     failures: list[Failure] = []
     # What a plugin prints is not for the reader of the records.
     with (
-        stdout_for_records() if as_json else nullcontext(sys.stdout) as stdout,
+        stdout_for_records() if as_json or quiet else nullcontext(sys.stdout) as stdout,
         executor(computing, request, screen) as computes,
     ):
         for outcome in run_all(request, out, fresh, screen, provider, computes):
@@ -115,9 +145,39 @@ def run(
             with printing():
                 if as_json:
                     click.echo(outcome.record.model_dump_json(), file=stdout)
+                elif quiet:
+                    click.echo(
+                        f"{outcome.folder / 'record.json'}: {show.headline(outcome.plan.suite, outcome.record)}",
+                        file=stdout,
+                    )
                 else:
-                    show.result(outcome.plan.suite, outcome.record, outcome.folder)
+                    show.result(outcome.plan.suite, outcome.record, outcome.folder, verbose)
     close(str(rest["dataset"]), out, finished, failures)
+
+
+def _require_one(flags: Mapping[str, bool]) -> None:
+    """Raises `UsageError` for two flags that decide what is printed."""
+    given = [name for name, there in flags.items() if there]
+    if len(given) > 1:
+        raise click.UsageError(f"{given[0]} and {given[1]} exclude each other: pass one of them")
+
+
+def _preview(request: RunRequest, out: Path, screen: Screen) -> None:
+    from stressbench.execution.plan import Failure
+    from stressbench.execution.preview import preview
+    from stressbench.training.provide import finder
+
+    failures = []
+    for outcome in preview(request, out, screen, finder):
+        if isinstance(outcome, Failure):
+            failures.append(outcome)
+            continue
+        for line in outcome.lines(out):
+            click.echo(line)
+    for one in failures[:-1]:
+        click.echo(f"would fail: {one.model} · {one.suite}: {one.error}", err=True)
+    if failures:
+        raise failures[-1].error
 
 
 def close(dataset: str, out: Path, finished: Sequence[tuple[str, str]], failed: Sequence[Failure]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stressbench.contracts import Dataset, Regression
+from stressbench.contracts import Dataset, Regression, Traits
 from stressbench.datasets.cache import ImageCache
 from stressbench.errors import UserError
 from stressbench.execution.models import Ready
@@ -73,22 +73,26 @@ def identify(plan: Plan, ready: Ready, images: Mapping[str | None, ImageCache]) 
 
     Raises `UserError` for more draws than the model has.
     """
-    traits = ready.traits
     others = plan.sources if plan.fitted is None else {**plan.sources, FITTED: plan.fitted}
+    return Inputs(
+        plan=plan,
+        ready=ready,
+        data=_dataset_info(plan.dataset, images[None], plan),
+        sources=[_dataset_info(other, images[name], plan) for name, other in others.items()],
+        draws=draws_of(plan, ready.traits),
+        curve=plan.sizes if ready.traits.stochastic else (),
+    )
+
+
+def draws_of(plan: Plan, traits: Traits) -> int:
+    """How many draws a plan's run makes; raises `UserError` for more than the model has."""
     draws = plan.draws or traits.draws(plan.suite.draws) if traits.stochastic else 1
     if traits.max_draws is not None and draws > traits.max_draws:
         option = "--sizes" if plan.sizes else "--draws"
         raise UserError(
             f"{plan.model} has {traits.max_draws} draws and {option} asks for {draws}: more would repeat them"
         )
-    return Inputs(
-        plan=plan,
-        ready=ready,
-        data=_dataset_info(plan.dataset, images[None], plan),
-        sources=[_dataset_info(other, images[name], plan) for name, other in others.items()],
-        draws=draws,
-        curve=plan.sizes if traits.stochastic else (),
-    )
+    return draws
 
 
 def _dataset_info(dataset: Dataset, images: ImageCache, plan: Plan) -> DatasetInfo:

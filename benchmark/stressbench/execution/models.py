@@ -23,6 +23,10 @@ from stressbench.spec import parse, slug
 Provide = Callable[[str, int, Callable[[], nn.Module]], Path]
 
 
+class ToBeTrained(UserError):
+    """Of a model's part whose weights a run trains first; raised by what looks ahead and trains nothing."""
+
+
 @dataclass(frozen=True)
 class Ready:
     """A module with its weights, and what a record says of it."""
@@ -68,21 +72,10 @@ def ready(
     Raises `UserError` for weights that are missing, do not fit, or are the same in two members.
     """
     module = model.build(dataset)
-    fault = f"{registry.built_by(module)} does not say what it is made of and how it is drawn from"
-    with plugin_errors(fault):
-        parts = list(_leaves(Part(str(model), 0, module)))
-        own = traits(module)
-    span = 1 + max(part.seed for part in parts)
-    parts = [Part(part.spec, part.seed + training * span, part.module) for part in parts]
-    loaded = [
-        _load(part, file, dataset, provide, model.given)
-        for part, file in zip(parts, _files(model, parts, files), strict=True)
-    ]
-    _require_different(model, parts)
+    own, parts, loaded = load(module, model, dataset, files, provide, training)
     for part in parts:
         arrange(part.module, dataset.image_size)
-    # What is inside of another is fitted first.
-    learning = [inner for inner in reversed(list(module.modules())) if isinstance(inner, Fitted)]
+    learning = to_be_fitted(module)
     splits = {inner.fitted_on for inner in learning}
     read = {name: held_out.part(dataset, name) if name in held_out.SPLITS else split(name) for name in sorted(splits)}
     with plugin_errors(f"{registry.built_by(module)} could not be fitted to images"):
@@ -101,6 +94,36 @@ def ready(
         held_out=bool(splits.intersection(held_out.SPLITS)),
         sources=tuple(dict.fromkeys(str(name) for part in parts if (name := traits(part.module).source) is not None)),
     )
+
+
+def to_be_fitted(module: nn.Module) -> list[Fitted]:
+    """The parts of a module that are fitted to images; what is inside of another is fitted first."""
+    return [inner for inner in reversed(list(module.modules())) if isinstance(inner, Fitted)]
+
+
+def load(
+    module: nn.Module,
+    model: ResolvedModel,
+    dataset: Dataset,
+    files: Sequence[Path],
+    provide: Provide,
+    training: int = 0,
+) -> tuple[Traits, Sequence[Part], Sequence[tuple[str, TrainingInfo | None]]]:
+    """Give a model that was built its weights, as `ready` does.
+
+    Returns what it says of itself, its parts, and where the weights of each part are from and how they were trained.
+    """
+    with plugin_errors(f"{registry.built_by(module)} does not say what it is made of and how it is drawn from"):
+        parts = list(_leaves(Part(str(model), 0, module)))
+        own = traits(module)
+    span = 1 + max(part.seed for part in parts)
+    parts = [Part(part.spec, part.seed + training * span, part.module) for part in parts]
+    loaded = [
+        _load(part, file, dataset, provide, model.given)
+        for part, file in zip(parts, _files(model, parts, files), strict=True)
+    ]
+    _require_different(model, parts)
+    return own, parts, loaded
 
 
 def named(spec: str, seed: int) -> str:

@@ -65,7 +65,7 @@ class Prepared:
         """The inputs of a plan's run, and its images; raises `UserError` where images or weights are not right."""
         planned = self.plans[number]
         ready = self.ready(planned.model, training)
-        planned = _scored(planned, ready)
+        planned = scored(planned, ready.held_out)
         images = self._images(planned)
         return identify(planned, ready, images), images
 
@@ -91,9 +91,9 @@ class Prepared:
         return self._caches[key]
 
 
-def _scored(planned: Plan, ready: Ready) -> Plan:
-    """The plan on what is left of the test images where the suite or the model is fitted on some of them."""
-    if not ready.held_out and planned.suite.fitted_on not in held_out.SPLITS:
+def scored(planned: Plan, fitted: bool) -> Plan:
+    """The plan on what is left of the test images where the suite, or the model that is `fitted`, learns from some."""
+    if not fitted and planned.suite.fitted_on not in held_out.SPLITS:
         return planned
     left = held_out.rest(planned.dataset)
     assert isinstance(left.images, held_out.Selected), "of `rest`"

@@ -20,7 +20,7 @@ from stressbench.execution import device, models, plan
 from stressbench.execution.device import pick_device
 from stressbench.execution.executors import Executor, Local
 from stressbench.execution.limits import require_room
-from stressbench.execution.plan import Failure, Plan
+from stressbench.execution.plan import Failure, Plan, Plans
 from stressbench.execution.predict import Predictor
 from stressbench.execution.prepare import Job, Prepared, Provider
 from stressbench.execution.request import RunRequest
@@ -66,18 +66,26 @@ def run(
     Raises `UserError` before anything is run where the request is wrong or the path of `out` is no text, and
     `Interrupted` on Ctrl-C.
     """
+    dataset, asked = planned(request, out, screen)
+    yield from asked.failures
+    plans = asked.plans
+    if not plans:
+        return
+    job = Job(replace(request, device=str(plans[0].device)), provider)
+    upcoming = _runs(job, Prepared(job, dataset, plans, screen), out, screen)
+    yield from _outcomes(upcoming, executor or Local(), fresh, screen)
+
+
+def planned(request: RunRequest, out: Path, screen: Screen) -> tuple[Dataset, Plans]:
+    """The test split and the plans of a request, with notes on what a person may not expect; raises `UserError`."""
     require_text(out, "choose another folder with --out")
     require_room()
     dataset = plan.read(request, "test" if isinstance(request.dataset, str) else request.dataset.split)
     asked = plan.make(request, dataset)
     for name, why in asked.left_out.items():
         screen.note(f"the {name} suite is left out, because it does not support {dataset.name}: {why}")
-    yield from asked.failures
-    plans = asked.plans
-    if not plans:
-        return
     if dataset.embedded:
-        elsewhere = [p.suite.benchmark for p in plans if p.suite.benchmark not in (None, dataset.name)]
+        elsewhere = [p.suite.benchmark for p in asked.plans if p.suite.benchmark not in (None, dataset.name)]
         for benchmark in dict.fromkeys(elsewhere):
             screen.note(
                 f"{dataset.name} is a small embedded sample, to try things on; "
@@ -88,10 +96,7 @@ def run(
             f"these images are a copy of {dataset.name} that was cut or re-encoded, not the published ones: no number "
             "on them compares with a published one, and the record says so (--dataset-name gives the copy its own name)"
         )
-
-    job = Job(replace(request, device=str(plans[0].device)), provider)
-    upcoming = _runs(job, Prepared(job, dataset, plans, screen), out, screen)
-    yield from _outcomes(upcoming, executor or Local(), fresh, screen)
+    return dataset, asked
 
 
 def _outcomes(

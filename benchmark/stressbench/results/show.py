@@ -19,6 +19,7 @@ from stressbench.results.conditions import written
 ARROW = {"lower": "↓", "higher": "↑", None: ""}  # which way is better
 
 _MOST_ROWS = 30
+HEADLINE = 2  # metrics of a suite where there is room for few
 # Columns that a table may take: it takes what it needs, since a number that is cut off is a wrong one.
 ROOM = 300
 
@@ -51,12 +52,15 @@ def change(value: float, ends: tuple[float, float] | None, metric: Metric) -> st
     return f"{signed(value)}{unit}{around}"
 
 
-def result(suite: Suite, record: Record, folder: Path) -> None:
-    """Print a record on stdout: conditions, metrics, and the paths of its files."""
+def result(suite: Suite, record: Record, folder: Path, every: bool = False) -> None:
+    """Print a record on stdout: conditions, metrics, and the paths of its files.
+
+    Many conditions are averaged in groups unless `every` one is to have its line.
+    """
     console = Console(highlight=False)
     console.width = max(console.width, ROOM)
     console.print(Text(f"\n{_title(record)}"), soft_wrap=True)
-    console.print(_conditions(suite, record.conditions))
+    console.print(_conditions(suite, record.conditions, every))
     console.print(_metrics(suite, record))
     if record.curves:
         console.print(_curves(suite, record))
@@ -138,10 +142,20 @@ def _fields(record: Record) -> list[str]:
     return list(dict.fromkeys(name for row in record.conditions for name in row.condition))
 
 
-def _conditions(suite: Suite, rows: Sequence[Row]) -> Table:
+def headline(suite: Suite, record: Record) -> str:
+    """The suite's first metrics that are known, with their intervals, and the checks that found reasons for doubt."""
+    known = [m for m in suite.metrics if record.metrics.get(m.name) is not None][:HEADLINE]
+    parts = [
+        f"{m.name} {number(record.metrics[m.name], m)}{f' ({own})' if (own := _own(record, m)) else ''}" for m in known
+    ]
+    doubts = ", ".join(finding.check for finding in record.findings)
+    return ", ".join(parts) + (f"; doubtful: {doubts}" if doubts else "")
+
+
+def _conditions(suite: Suite, rows: Sequence[Row], every: bool) -> Table:
     """A line for each condition, or, if there are many, for each value of the first field."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    grouped = len(rows) > _MOST_ROWS
+    grouped = len(rows) > _MOST_ROWS and not every
     fields = list(rows[0].condition)
     table.add_column(f"{fields[0]}, mean over {', '.join(fields[1:])}" if grouped else ", ".join(fields))
     # What only describes a condition is in the record, and would make the table too wide; so would dashes alone.

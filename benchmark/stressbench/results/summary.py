@@ -15,7 +15,7 @@ from stressbench.record import dataset_label
 from stressbench.results import runs
 from stressbench.results.resampling import half_width
 from stressbench.results.runs import Run
-from stressbench.results.show import ARROW, interval, number
+from stressbench.results.show import ARROW, HEADLINE, interval, number
 
 TIE = "†"  # beside a number that the images do not tell apart from the best one
 
@@ -70,7 +70,7 @@ def summary(paths: Sequence[Path], names: Sequence[str] = ()) -> Summary:
     table: dict[str, dict[str, Cell]] = {}
     columns: dict[str, int] = {}
     for suite, alike in suites.items():
-        for metric in [m for m in _known(alike) if m.name in names] if names else _known(alike)[:2]:
+        for metric in [m for m in _known(alike) if m.name in names] if names else _known(alike)[:HEADLINE]:
             shared = sum(metric.name in {m.name for m in _known(others)} for others in suites.values()) > 1
             heading = f"{suite} {metric.name}" if shared else metric.name
             columns[heading] = names.index(metric.name) if names else len(columns)
