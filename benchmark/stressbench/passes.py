@@ -66,17 +66,18 @@ def _wrapped(model: nn.Module, around: _Around) -> Iterator[None]:
     """Inside, calls of a model's modules go through `around`; afterwards the modules are as they were."""
     with ExitStack() as undo:
         for module in model.modules():
-            attributes, before = vars(module), module.forward
-            if "forward" in attributes:
-                undo.callback(attributes.__setitem__, "forward", before)
+            attributes, before = vars(module), module._call_impl
+            if "_call_impl" in attributes:
+                undo.callback(attributes.__setitem__, "_call_impl", before)
             else:
-                undo.callback(attributes.__delitem__, "forward")
+                undo.callback(attributes.__delitem__, "_call_impl")
 
-            def forward(*args: Any, _m: nn.Module = module, _f: Any = before, **kwargs: Any) -> Any:
+            def call(*args: Any, _m: nn.Module = module, _f: Any = before, **kwargs: Any) -> Any:
                 return around(_m, _f, args, kwargs)
 
-            # Hooks cannot skip a call, so the forward is put among the module's own attributes, before its class's.
-            attributes["forward"] = forward
+            # What `__call__` calls: the forward with its hooks, which may replace what it returns (dropout that is kept
+            # on does), while a hook of ours could not skip a call.
+            attributes["_call_impl"] = call
         yield
 
 

@@ -155,3 +155,19 @@ def test_a_place_that_is_not_reached_is_said(images: Tensor) -> None:
 def test_a_model_that_fails_on_the_images_is_said() -> None:
     with pytest.raises(UserError, match="fails on images of 8×8 pixels"):
         passes.calls(nn.Sequential(nn.Conv2d(3, 4, 11), nn.Flatten()), SIZE)
+
+
+def test_outputs_are_those_that_hooks_leave() -> None:
+    """As dropout that is kept on makes them: what a hook returns is what the next module gets."""
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Dropout2d(0.5), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(64, 10))
+    net[1].register_forward_hook(lambda layer, args, output: output * 2)
+    images = torch.rand(2, 3, 8, 8)
+    places = [Place(call, "output") for call in passes.calls(net.eval(), (8, 8)) if call.name in ("0", "1")]
+    seen: dict[int, Tensor] = {}
+    with torch.no_grad(), passes.watched(net, places, seen.__setitem__):
+        net(images)
+    assert torch.equal(seen[1], seen[0] * 2)
+    assert passes.calls(net, (8, 8))[0].chained  # the hook's own product is no step between the modules
+    with torch.no_grad():
+        changed_to = passes.changed(net, images, places[1], torch.zeros_like)
+        assert torch.equal(changed_to, net[2:](torch.zeros(2, 4, 6, 6)))
