@@ -64,7 +64,7 @@ def selective(table: pd.DataFrame) -> Metrics:
     confidence, correct = _answers(table)
     certain = metrics.certain_images(confidence, correct)
     return {
-        "e_aurc": max(0.0, metrics.excess_aurc(confidence, correct)),
+        "e_aurc": metrics.excess_aurc(confidence, correct),
         "augrc": metrics.augrc(confidence, correct),
         "risk_at_80": metrics.risk_at_coverage(confidence, correct),
         "coverage_at_5": metrics.coverage_at_risk(confidence, correct),

@@ -92,3 +92,45 @@ def test_without_images_nothing_is_zero() -> None:
     assert metrics.coverage_at_risk(none, none) is None
     assert metrics.error_fpr95(none, none) is None
     assert metrics.certain_images(none, none) == metrics.CertainImages(None, None, None)
+
+
+def test_a_nan_is_not_ranked() -> None:
+    f, right = torch.tensor([0.2, math.nan, 0.9, 0.4]), torch.tensor([0, 1, 1, 0])
+    for metric in (
+        metrics.aurc,
+        metrics.augrc,
+        metrics.excess_aurc,
+        metrics.risk_at_coverage,
+        metrics.expected_calibration_error,
+        metrics.maximum_calibration_error,
+        metrics.adaptive_calibration_error,
+        metrics.smooth_calibration_error,
+    ):
+        assert math.isnan(metric(f, right)), metric.__name__
+    for unknown in (metrics.auroc, metrics.detection, metrics.coverage_at_risk, metrics.error_fpr95):
+        assert unknown(f, right) is None, unknown.__name__
+    assert metrics.certain_images(f, right) == metrics.CertainImages(None, None, None)
+    assert math.isnan(metrics.brier_decomposition(f, right).miscalibration)
+    log_p = torch.tensor([[[math.nan, math.nan]], [[0.5, 0.5]]]).log()
+    assert math.isnan(metrics.entropy(log_p[0]))
+    assert math.isnan(metrics.mutual_information(log_p))
+
+
+def test_an_infinite_score_is_the_first_or_the_last() -> None:
+    f, right = torch.tensor([0.2, math.inf, 0.9, -math.inf]), torch.tensor([0, 1, 1, 0])
+    finite = torch.tensor([0.2, 5.0, 0.9, -5.0])
+    for metric in (metrics.aurc, metrics.augrc, metrics.auroc, metrics.detection, metrics.risk_at_coverage):
+        assert metric(f, right) == metric(finite, right), metric.__name__
+    assert metrics.pearson(f, right) is None
+
+
+def test_of_almost_no_coverage_one_image_is_left() -> None:
+    f, right = torch.tensor([0.9, 0.8]), torch.tensor([0, 1])
+    assert metrics.risk_at_coverage(f, right, 0.0) == metrics.risk_at_coverage(f, right, 0.1) == 1.0
+
+
+def test_answers_may_be_flags_or_whole_numbers() -> None:
+    right = torch.tensor([True, True, False, False])
+    for f in (torch.tensor([True, False, True, False]), torch.tensor([3, 0, 3, 0], dtype=torch.uint8)):
+        assert metrics.aurc(f, right) == metrics.aurc(f.double(), right.double())
+        assert metrics.augrc(f, right) == metrics.augrc(f.double(), right.double())

@@ -52,7 +52,7 @@ def entropy(log_p: Tensor) -> Tensor:
     tensor([0.6931, 0.3251])
     """
     p = log_p.exp()
-    return -torch.where(p > 0, p * log_p, 0).sum(dim=-1)
+    return -torch.where(p == 0, 0, p * log_p).sum(dim=-1)
 
 
 def predictive_variance(log_probs: Tensor) -> Tensor:
@@ -85,7 +85,8 @@ def mutual_information(log_probs: Tensor) -> Tensor:
     # Relative to the largest draw of each class, so that equal draws give exactly 0.
     below = log_probs - log_probs.amax(dim=0)
     log_ratio = below - below.exp().mean(dim=0).log()
-    divergence = torch.where(log_probs.exp() > 0, log_probs.exp() * log_ratio, 0).sum(dim=-1)
+    p = log_probs.exp()
+    divergence = torch.where(p == 0, 0, p * log_ratio).sum(dim=-1)
     return divergence.mean(dim=0).clamp_(min=0)
 
 
@@ -182,7 +183,7 @@ def overlaps(prediction: Tensor, target: Tensor, valid: Tensor, classes: int) ->
 
 
 def pearson(a: Tensor, b: Tensor) -> float | None:
-    """Pearson correlation of (N,) and (N,), in [−1, 1]; None if either is empty, constant or has a NaN.
+    """Pearson correlation of (N,) and (N,), in [−1, 1]; None if either is empty, constant or not finite.
 
     >>> round(pearson(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([1.0, 3.0, 2.0])), 3)
     0.5
@@ -191,7 +192,7 @@ def pearson(a: Tensor, b: Tensor) -> float | None:
     """
     scaled = []
     for values in (a.double(), b.double()):
-        if len(values) == 0 or not bool(values.min() < values.max()):
+        if len(values) == 0 or not bool(values.isfinite().all() and values.min() < values.max()):
             return None
         deviation = values - values.mean()
         # Without this, squares of very small deviations underflow to 0 and of very large ones overflow.
@@ -204,7 +205,7 @@ def auroc(score: Tensor, positive: Tensor) -> float | None:
     """Probability that a positive has a higher score than a negative, with ties counted as one half, in [0, 1].
 
     This is the Mann–Whitney U statistic divided by its maximum (Hanley and McNeil, 1982). `score` (N,) is any real
-    number, `positive` (N,) is 0 or 1. None without positives or without negatives.
+    number, `positive` (N,) is 0 or 1. None without positives or negatives, and where a score is NaN.
 
     >>> auroc(torch.tensor([0.1, 0.4, 0.4, 0.8]), torch.tensor([0, 0, 1, 1]))
     0.875
@@ -212,7 +213,7 @@ def auroc(score: Tensor, positive: Tensor) -> float | None:
     positive = positive.bool()
     count = int(positive.sum())
     others = len(positive) - count
-    if not count or not others:
+    if not count or not others or bool(score.isnan().any()):
         return None
     _, group, sizes = torch.unique(score, return_inverse=True, return_counts=True)
     rank = sizes.cumsum(0).double() - (sizes - 1) / 2  # tied scores share their mean rank
@@ -220,7 +221,7 @@ def auroc(score: Tensor, positive: Tensor) -> float | None:
 
 
 def aurc(confidence: Tensor, correct: Tensor) -> float:
-    """Area under the risk–coverage curve, in [0, 1] (Geifman et al., 2019); NaN without images.
+    """Area under the risk–coverage curve, in [0, 1] (Geifman et al., 2019); NaN without images or with a NaN.
 
     The mean over k = 1 … N of the error rate among the k most confident images. `confidence` (N,) is any real number
     that ranks them, `correct` (N,) is 0 or 1. Ties contribute the expectation over all their orders: each image counts
@@ -229,7 +230,9 @@ def aurc(confidence: Tensor, correct: Tensor) -> float:
     >>> round(aurc(torch.tensor([0.9, 0.8, 0.7]), torch.tensor([1, 0, 1])), 4)  # (0/1 + 1/2 + 1/3) / 3
     0.2778
     """
-    _, group, sizes = torch.unique(-confidence, return_inverse=True, return_counts=True)
+    if bool(confidence.isnan().any()):
+        return math.nan
+    _, group, sizes = torch.unique(-confidence.double(), return_inverse=True, return_counts=True)
     errors = torch.zeros(len(sizes), dtype=torch.float64, device=group.device)
     errors.scatter_add_(0, group, 1 - correct.double())
     risk = (errors / sizes).repeat_interleave(sizes).cumsum(0) / torch.arange(1, len(group) + 1, device=group.device)

@@ -1,7 +1,7 @@
 """How far confidences are from accuracies, beyond `basic.expected_calibration_error`.
 
 `confidence` (N,) is max_c p̄ in [0, 1] and `correct` (N,) is 0 or 1 unless a function says otherwise. All sums are in
-float64, and all results NaN without images.
+float64, and all results NaN without images and where a confidence is NaN.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def smooth_calibration_error(confidence: Tensor, correct: Tensor) -> float:
     >>> round(smooth_calibration_error(f, right), 3)  # all alike: the mean residual, whatever the width
     0.2
     """
-    if not len(confidence):
+    if not len(confidence) or bool(confidence.isnan().any()):
         return math.nan
     from scipy.fft import dct
 
@@ -136,7 +136,7 @@ def brier_decomposition(confidence: Tensor, correct: Tensor) -> BrierDecompositi
     from sklearn.isotonic import IsotonicRegression
 
     f, right = confidence.double().cpu().numpy(), correct.double().cpu().numpy()
-    if not len(f):
+    if not len(f) or np.isnan(f).any():
         return BrierDecomposition(math.nan, math.nan, math.nan)
     recalibrated = IsotonicRegression(y_min=0, y_max=1).fit_transform(f, right)
     uncertainty = float(right.mean() * (1 - right.mean()))

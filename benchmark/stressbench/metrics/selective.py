@@ -2,6 +2,7 @@
 
 `confidence` (N,) is any real number that ranks the images, `correct` (N,) is 0 or 1. Images of equal confidence enter
 together where a threshold is chosen, and with the expectation over their orders where a mean over all ranks is taken.
+Without images and where a confidence is NaN, nothing is known: NaN, or None where a function may return it.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ def excess_aurc(confidence: Tensor, correct: Tensor) -> float:
     0.1667
     """
     best = correct.double().sort(descending=True).values
-    return aurc(confidence, correct) - aurc(-torch.arange(len(best)).double(), best)
+    # Rounding may leave the best ranking's slightly below 0. A NaN stays one.
+    return max(aurc(confidence, correct) - aurc(-torch.arange(len(best)).double(), best), 0.0)
 
 
 def augrc(confidence: Tensor, correct: Tensor) -> float:
@@ -37,7 +39,7 @@ def augrc(confidence: Tensor, correct: Tensor) -> float:
     >>> augrc(torch.tensor([0.9, 0.8, 0.7, 0.6]), torch.tensor([1, 0, 1, 1]))  # (¼·0.125 + ¼·0.25 + ¼·0.25)
     0.15625
     """
-    if not len(correct):
+    if not _known(confidence):
         return math.nan
     coverage, errors = _accepted(confidence, correct)
     zero = coverage.new_zeros(1)
@@ -45,18 +47,17 @@ def augrc(confidence: Tensor, correct: Tensor) -> float:
 
 
 def risk_at_coverage(confidence: Tensor, correct: Tensor, coverage: float = 0.8) -> float:
-    """The error rate among the ⌈coverage · N⌉ most confident images, in [0, 1]; NaN without images.
+    """The error rate among the ⌈coverage · N⌉ most confident images, one or more, in [0, 1]; NaN without images.
 
     Of images with equal confidence some may be left out: they count with their mean error.
 
     >>> risk_at_coverage(torch.tensor([0.9, 0.8, 0.7, 0.6]), torch.tensor([1, 0, 1, 1]), 0.5)
     0.5
     """
-    n = len(correct)
-    if not n:
+    if not _known(confidence):
         return math.nan
     # Not above it for a rounding error of the product.
-    k = math.ceil(coverage * n - 1e-9)
+    k = max(1, math.ceil(coverage * len(correct) - 1e-9))
     counts, errors = (torch.cat([values.new_zeros(1), values]) for values in _accepted(confidence, correct))
     after = int(torch.searchsorted(counts, k))
     part = (k - counts[after - 1]) / (counts[after] - counts[after - 1])
@@ -71,6 +72,8 @@ def coverage_at_risk(confidence: Tensor, correct: Tensor, risk: float = 0.05) ->
     >>> coverage_at_risk(torch.tensor([0.9, 0.8, 0.7, 0.6]), torch.tensor([1, 0, 1, 1]), 0.25)
     1.0
     """
+    if not _known(confidence):
+        return None
     counts, errors = _accepted(confidence, correct)
     within = (errors / counts <= risk).nonzero()
     return float(counts[within[-1]] / counts[-1]) if len(within) else None
@@ -107,6 +110,8 @@ def certain_images(confidence: Tensor, correct: Tensor, cutoff: float = 0.9) -> 
     >>> certain_images(torch.tensor([0.95, 0.9, 0.8]), torch.tensor([1, 0, 1]))
     CertainImages(accuracy=1.0, uncertain_errors=1.0, frequency=0.3333333333333333)
     """
+    if not _known(confidence):
+        return CertainImages(None, None, None)
     certain, right = confidence.double() > cutoff, correct.bool()
 
     def share(which: Tensor, among: Tensor) -> float | None:
@@ -120,9 +125,13 @@ def certain_images(confidence: Tensor, correct: Tensor, cutoff: float = 0.9) -> 
     )
 
 
+def _known(confidence: Tensor) -> bool:
+    return len(confidence) > 0 and not bool(confidence.isnan().any())
+
+
 def _accepted(confidence: Tensor, correct: Tensor) -> tuple[Tensor, Tensor]:
     """The images and the errors at or above each distinct confidence, the highest first; float64."""
-    _, tie, sizes = torch.unique(-confidence, return_inverse=True, return_counts=True)
+    _, tie, sizes = torch.unique(-confidence.double(), return_inverse=True, return_counts=True)
     errors = torch.zeros(len(sizes), dtype=torch.float64, device=tie.device)
     errors.scatter_add_(0, tie, 1 - correct.double())
     return sizes.double().cumsum(0), errors.cumsum(0)
