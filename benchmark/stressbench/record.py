@@ -7,43 +7,27 @@ Files of older schema versions are upgraded when they are read; files of newer o
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
+from stressbench import record_file
 from stressbench.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
-
-SCHEMA_VERSION: Literal[3] = 3
-
-
-def _from_1(fields: dict[str, Any]) -> dict[str, Any]:
-    """Version 1 had neither curves nor findings, and named only the outermost plugin."""
-    fields = {**fields, "schema_version": 2, "curves": {}, "findings": []}
-    if isinstance(fields.get("model"), dict):
-        model = fields["model"]
-        name = str(model.get("spec")).partition(",")[0].partition(":")[0]
-        plugin = {"name": name, "distribution": model.get("distribution"), "version": model.get("version")}
-        fields["model"] = {**model, "plugins": [plugin]}
-    return fields
-
-
-def _from_2(fields: dict[str, Any]) -> dict[str, Any]:
-    """Version 2 had no intervals, which cannot be computed without the tables."""
-    return {**fields, "schema_version": 3, "intervals": {}, "jackknife": {}}
-
-
-# Upgrades from schema version k to k + 1, by k. New fields with defaults need none.
-_UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1, 2: _from_2}
-
-_LARGEST = 16 * 2**20  # bytes; a typical record has some tens of thousands
-_CONTROL = re.compile(r"[\x7f-\x9f]|(?<!\\)(?:\\\\)*\\(?:[bf]|u00(?:[01][0-9a-f]|7f|[89][0-9a-f]))", re.IGNORECASE)
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0, le=10**14)]
@@ -52,6 +36,15 @@ Draws = Annotated[int, Field(ge=1, le=10**6)]
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 Text = Annotated[str, Field(min_length=1, max_length=300)]
 Precision = Literal["float32", "bfloat16"]
+
+LONGEST_NAME = 80
+
+
+def display_name(text: str) -> str:
+    """A name that a person gives a model, for legends; raises `ValueError` unless it is one short printable line."""
+    if not 0 < len(text) <= LONGEST_NAME or not text.isprintable() or text != text.strip():
+        raise ValueError(f"expected 1 to {LONGEST_NAME} printable characters, no blank first or last")
+    return text
 
 
 class _Part(BaseModel):
@@ -178,6 +171,8 @@ class TrainingInfo(_Part):
 class ModelInfo(_Part):
     spec: Text
     """Its name with options."""
+    name: Annotated[str, AfterValidator(display_name)] | None = None
+    """What its author calls it in legends and tables, which decides nothing; not written where there is none."""
     distribution: Text
     """The distribution of the outermost plugin."""
     version: Text
@@ -189,6 +184,16 @@ class ModelInfo(_Part):
     weights_source: Text
     training: list[TrainingInfo] = []
     """One for each part, in order, whose weights `bench train` made; empty in records made before this was kept."""
+
+    @property
+    def label(self) -> str:
+        """Its author's name for it, else its spec."""
+        return self.name or self.spec
+
+    @model_serializer(mode="wrap")
+    def _without_no_name(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Older records, which have no such field, come back as they were."""
+        return {key: value for key, value in fields(self).items() if key != "name" or value is not None}
 
 
 class Environment(_Part):
@@ -266,6 +271,10 @@ class Record(_Part):
         """The run folder with the tables that the record was made from, where it is known."""
         return self._folder
 
+    def named(self, name: str | None) -> Record:
+        """The same with another display name of its model."""
+        return self.model_copy(update={"model": self.model.model_copy(update={"name": name})})
+
     def to_frame(self) -> pd.DataFrame:
         """A row for each condition, in order: its keys, the number of images `n`, and its metrics, NaN for unknown.
 
@@ -308,43 +317,8 @@ def load(path: Path) -> Record:
     """
     path = path / "record.json" if path.is_dir() else path
     try:
-        with path.open("rb") as file:
-            content = file.read(_LARGEST + 1)  # a device may have no end
-        if len(content) > _LARGEST:
-            raise UserError(f"{path} has more than {_LARGEST / 2**20:.0f} MB: no record is that large")
-        text = content.decode("utf-8-sig")
-        if _CONTROL.search(text):
-            raise UserError(f"{path} is not a record: it has control characters, which could hide text on a terminal")
-        fields = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
-    except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist: give a run folder or its record.json") from error
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not a record: {error}") from error
-    version = fields.get("schema_version") if isinstance(fields, dict) else None
-    if type(version) is not int or version < 1:
-        raise UserError(f"{path} is not a record: it has no schema_version")
-    if version > SCHEMA_VERSION:
-        raise UserError(
-            f"{path} has schema version {version}, newer than this stressbench reads ({SCHEMA_VERSION}): upgrade it"
-        )
-    for step in range(version, SCHEMA_VERSION):
-        fields = _UPGRADES[step](fields)
-    try:
-        return Record.model_validate(fields)
+        return Record.model_validate(record_file.read(path))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise UserError(f"{path} is not a record: {where}: {first['msg']}") from error
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
-        raise ValueError("it has a key twice")
-    return fields
-
-
-def _refuse(constant: str) -> float:
-    raise ValueError(f"it holds {constant}, which JSON does not have")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from conftest import ROOT
-from stressbench import record
+from stressbench import record, record_file
 from stressbench.errors import UserError
 from stressbench.execution.environment import environment
 
@@ -76,7 +76,7 @@ def test_old_records_still_load_and_agree_with_themselves(path: Path) -> None:
     assert loaded.metrics["mean_error"] == pytest.approx(
         sum(row.metrics["error"] or 0 for row in loaded.conditions[1:]) / 75
     )
-    if path.stem == f"record-v{record.SCHEMA_VERSION}":
+    if path.stem == f"record-v{record_file.SCHEMA_VERSION}":
         assert loaded.to_json() == path.read_text()
 
 

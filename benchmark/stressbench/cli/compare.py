@@ -6,14 +6,16 @@ from pathlib import Path
 
 import click
 
+from stressbench.cli import options
 from stressbench.cli.formats import forms
 from stressbench.errors import UserError
 
 
 @click.command()
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN RUN...")
+@options.labels
 @forms
-def compare(runs: tuple[Path, ...], form: str | None) -> None:
+def compare(runs: tuple[Path, ...], labels: tuple[str, ...], form: str | None) -> None:
     """Say which metrics of runs differ by more than noise, the first against each of the others.
 
     A run is its folder or its record file. The runs must be of one suite, on the same images with the same seed. Each
@@ -25,7 +27,7 @@ def compare(runs: tuple[Path, ...], form: str | None) -> None:
 
     if not 2 <= len(runs) <= output.MOST_RUNS:
         raise UserError(f"compare takes 2 to {output.MOST_RUNS} runs, and {len(runs)} are given")
-    comparison = compare_runs(runs, Screen())
+    comparison = compare_runs(runs, Screen(), labels)
     if form is None:
         output.terminal(comparison)
     else:

@@ -44,6 +44,36 @@ seed = click.option(
 )
 
 
+def _named(_context: click.Context, _option: click.Parameter, given: Sequence[str]) -> Sequence[str]:
+    """Display names."""
+    from stressbench.record import display_name
+
+    for text in given:
+        try:
+            display_name(text)
+        except ValueError as error:
+            raise click.BadParameter(f"{text!r} is no name: {error}") from error
+    return given
+
+
+names = click.option(
+    "--name",
+    "names",
+    multiple=True,
+    callback=_named,
+    metavar="TEXT",
+    help="What legends and tables call the model; of several, one for each, in their order.",
+)
+labels = click.option(
+    "--label",
+    "labels",
+    multiple=True,
+    callback=_named,
+    metavar="TEXT",
+    help="What to call a run here; of several, one for each, in their order.",
+)
+
+
 def _shard(_context: click.Context, _option: click.Parameter, value: str | None) -> Any:
     """A part of N, as 2/8."""
     from stressbench.execution.request import Shard

@@ -28,7 +28,7 @@ def _sizes(_context: click.Context, _option: click.Parameter, value: str | None)
 
 
 _SECTIONS = {
-    "Suites and models": ("--suite", "-o", "--model", "--weights", "--draws", "--sizes"),
+    "Suites and models": ("--suite", "-o", "--model", "--name", "--weights", "--draws", "--sizes"),
     "Images": ("--dataset", "--data-dir", "--dataset-name", "--limit", "--stress", "--seed"),
     "Computing": (
         "--device",
@@ -71,6 +71,7 @@ _SECTIONS = {
     "The weights: safetensors, or a torch file of tensors (FILE#KEY: those under that key). Ensembles: one a "
     "member, or a folder of seedN files."
 )
+@options.names
 @click.option(
     "--stress",
     type=click.Choice(["official", "generated"]),

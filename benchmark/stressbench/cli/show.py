@@ -16,20 +16,29 @@ from stressbench.errors import UserError
 @options.dataset("The dataset that the model is built for.")
 @options.data_dir()
 @options.dataset_name
+@options.labels
 @forms
-def show(target: str, dataset: str, data_dir: Path | None, dataset_name: str | None, form: str | None) -> None:
+def show(
+    target: str,
+    dataset: str,
+    data_dir: Path | None,
+    dataset_name: str | None,
+    labels: tuple[str, ...],
+    form: str | None,
+) -> None:
     """Explain a model (its options, size, draws and locations), a suite (its options, metrics and conditions), a
     dataset (its task, splits and size) or a recipe (its options).
 
     Given a run folder or a record file instead, print the record again: as tables, or in the form that is asked for.
     """
-    from stressbench import record, registry
+    from stressbench import registry
     from stressbench.execution import explain
+    from stressbench.results import runs
     from stressbench.results import show as shown
 
     if explain.is_run(target):
-        found = record.load(Path(target))
-        suite = registry.suite(found.suite.offer, task=found.dataset.task)
+        (run,) = runs.load_all([Path(target)], labels)
+        found, suite = run.record, registry.suite(run.record.suite.offer, task=run.record.dataset.task)
         if form is None:
             shown.result(suite, found, Path(target) if Path(target).is_dir() else Path(target).parent)
         elif form == "json":
@@ -39,6 +48,8 @@ def show(target: str, dataset: str, data_dir: Path | None, dataset_name: str | N
         return
     if form is not None:
         raise UserError(f"--{form} is for runs, and {target} is neither a run folder nor a record file")
+    if labels:
+        raise UserError(f"--label is for runs, and {target} is neither a run folder nor a record file")
     kind = explain.kind(target)
     if kind == "suites":
         lines = explain.suite(target)

@@ -63,6 +63,7 @@ def as_csv(comparison: Comparison) -> str:
         sides = {"first": comparison.runs[pair.first], "second": comparison.runs[pair.second]}
         who = {f"{side}_run": str(run.path) for side, run in sides.items()}
         who |= {f"{side}_model": run.record.model.spec for side, run in sides.items()}
+        who |= {f"{side}_label": run.label for side, run in sides.items()}
         lines += [{**who, "metric": d.metric.name, **_fields(d)} for d in pair.differences]
     return tabular.csv(lines)
 
@@ -75,7 +76,7 @@ def as_json(comparison: Comparison) -> str:
         "dataset": data.model_dump(mode="json"),
         "level": LEVEL,
         "runs": [
-            {"path": str(run.path), "model": run.record.model.spec, "draws": run.record.draws}
+            {"path": str(run.path), "model": run.record.model.spec, "label": run.label, "draws": run.record.draws}
             for run in comparison.runs
         ],
         "pairs": [

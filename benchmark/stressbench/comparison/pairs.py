@@ -83,9 +83,9 @@ class _Scores:
     without: Numbers
 
 
-def compare(paths: Sequence[Path], screen: Screen) -> Comparison:
+def compare(paths: Sequence[Path], screen: Screen, labels: Sequence[str] = ()) -> Comparison:
     """Compare the first run folder with each of the others; raises `UserError` for one that is not a run, and below."""
-    return compare_runs([runs.load(path) for path in paths], screen)
+    return compare_runs(runs.load_all(paths, labels), screen)
 
 
 def compare_runs(found: Sequence[Run], screen: Screen) -> Comparison:

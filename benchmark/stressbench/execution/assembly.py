@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from pydantic import BaseModel, ConfigDict
 
-from stressbench import record
+from stressbench import record, record_file
 from stressbench.contracts import Metrics
 from stressbench.execution.device import device_name
 from stressbench.execution.environment import environment
@@ -47,13 +47,14 @@ def outline(inputs: Inputs, suite: record.SuiteInfo, executor: str) -> Outline:
     plan, ready = inputs.plan, inputs.ready
     plugins = ready.model.plugins
     empty = record.Record(
-        schema_version=record.SCHEMA_VERSION,
+        schema_version=record_file.SCHEMA_VERSION,
         created=datetime.now(UTC).replace(microsecond=0),
         suite=suite,
         dataset=inputs.data,
         sources=list(inputs.sources),
         model=record.ModelInfo(
             spec=plan.model.canonical,
+            name=plan.name,
             distribution=ready.entry.distribution,
             version=ready.entry.version,
             plugins=[

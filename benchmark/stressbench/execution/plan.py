@@ -9,6 +9,7 @@ import math
 import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 import torch
@@ -42,6 +43,7 @@ class Plan:
     n: int  # the first n images of the split
     limit: int | None  # of images of any dataset
     model: ResolvedModel
+    name: str | None  # what a person calls it
     weights: Sequence[Path]  # one for each part of the model, or a folder of them; empty for the store's
     draws: int | None  # None: the model's own default
     sizes: Sequence[int]  # a curve's numbers of draws, ascending; empty for no curve
@@ -103,10 +105,14 @@ def make(request: RunRequest, dataset: Dataset) -> Plans:
     """
     suites = _Suites(request, dataset)
     failures: list[Failure] = []
-    models: list[ResolvedModel] = []
-    for text in request.models:
+    models: list[tuple[ResolvedModel, str | None]] = []
+    if request.names and len(request.names) != len(request.models):
+        raise UserError(
+            f"--name is given {len(request.names)} times for {len(request.models)} models: give one for each, in order"
+        )
+    for text, name in zip_longest(request.models, request.names):
         try:
-            models.append(resolved(text))
+            models.append((resolved(text), name))
         except BrokenPlugin as error:
             failures += [Failure(str(parse(str(text))), suite, error) for suite in suites.names]
     if request.weights and len(request.models) > 1:
@@ -130,6 +136,7 @@ def make(request: RunRequest, dataset: Dataset) -> Plans:
             n=chosen.suite.take(count(chosen.dataset, request.limit)),
             limit=request.limit,
             model=model,
+            name=name,
             weights=request.weights,
             draws=sizes[-1] if sizes else request.draws,
             sizes=sizes,
@@ -138,10 +145,10 @@ def make(request: RunRequest, dataset: Dataset) -> Plans:
             batch_size=request.batch_size or (1000 if device.type == "cuda" else 100),
             device=device,
         )
-        for model in models
+        for model, name in models
         for chosen in suites.usable
     ]
-    failures += [Failure(str(model), name, error) for model in models for name, error in suites.broken.items()]
+    failures += [Failure(str(model), suite, error) for model, _ in models for suite, error in suites.broken.items()]
     return Plans(plans, failures, suites.left_out)
 
 

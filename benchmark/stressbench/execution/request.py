@@ -55,6 +55,7 @@ class RunRequest:
     device: str | None = None
     trainings: Sequence[int] = (0,)  # which trainings of each model
     shard: Shard | None = None  # which part of the cells; None for all
+    names: Sequence[str] = ()  # what records call each model beside its spec; empty for nothing
     timeout: float | None = None  # seconds that a model, or a condition of it, may take
 
 

@@ -172,5 +172,9 @@ class Run:
             return None
         told: Any = dict.fromkeys(("created", "environment", "timing", "batch_size", "intervals", "jackknife"), True)
         told["conditions"] = {"__all__": {"jackknife"}}
-        same = there.model_dump(exclude=told) == result.model_dump(exclude=told)
-        return there if same and there.jackknife else None
+        renamed = there.named(result.model.name)
+        if renamed.model_dump(exclude=told) != result.model_dump(exclude=told) or not there.jackknife:
+            return None
+        if renamed != there:
+            self.store.write_record(renamed.to_json())
+        return renamed

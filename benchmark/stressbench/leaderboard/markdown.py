@@ -39,6 +39,8 @@ def _table(group: Group) -> str:
         record = entry.record
         row = {"#": "–" if rank is None else str(rank)}
         row["model"] = f"[{escape(group.name(entry))}]({quote(entry.path.as_posix())})"
+        if record.model.name is not None:
+            row["model"] += f": {escape(record.model.name)}"
         row["draws"] = str(record.draws)
         for metric in group.metrics:
             row[f"{metric.name} {ARROW[metric.better]}"] = number(entry.value(metric), metric)

@@ -125,8 +125,9 @@ class Group:
 
     def label(self, entry: Entry) -> str:
         """A name that a reader can tell from the others of the table."""
-        which = self.which(entry)
-        return f"{self.name(entry)}, {which}" if which else self.name(entry)
+        called, which = entry.record.model.name, self.which(entry)
+        name = self.name(entry) if called is None else f"{called}: {self.name(entry)}"
+        return f"{name}, {which}" if which else name
 
     @property
     def metrics(self) -> list[Metric]:

@@ -34,7 +34,7 @@ def table(group: Group, draws: int | None, name: Callable[[Entry], str]) -> dict
         {
             "standing": one.standing,
             "model": name(one.entry),
-            "which": group.which(one.entry),
+            "which": ", ".join(filter(None, (one.entry.record.model.name, group.which(one.entry)))),
             "link": f"{models.path(name(one.entry))}#{quote(models.anchor(one.entry))}",
             "cells": [cell(metric, one, draws) for metric in group.metrics],
             **_facts(one.entry, draws),

@@ -54,6 +54,8 @@ def strange(record: Record) -> Iterator[tuple[str, str]]:
         "environment.platform": environment.platform,
         "environment.device": environment.device,
     }
+    if model.name is not None:
+        texts["model.name"] = model.name
     for i, training in enumerate(model.training):
         fields = training.model_dump()
         told = fields | fields.pop("settings") | fields.pop("versions")

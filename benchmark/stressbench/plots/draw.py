@@ -48,12 +48,14 @@ class Drawn:
     why_not: str | None = None
 
 
-def draw(paths: Sequence[Path], out: Path) -> Iterator[Drawn]:
+def draw(paths: Sequence[Path], out: Path, labels: Sequence[str] = ()) -> Iterator[Drawn]:
     """Draw each figure with all the given run folders and record files; the same runs give the same bytes.
+
+    `labels` are what legends call the runs, where they are not called by their models.
 
     Raises `UserError` for runs that cannot be compared, damaged tables, and a folder that cannot be written.
     """
-    found = runs.load_alike(paths)
+    found = runs.load_alike(paths, labels)
     with mpl_style.context(["default", style.RC]):  # a person's own settings would make other bytes
         for name, figure in figures(found).items():
             try:

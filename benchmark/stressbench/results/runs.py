@@ -36,8 +36,10 @@ class Run:
 
     @property
     def label(self) -> str:
-        """The model's name, with the number of draws if it is stochastic."""
+        """What its author calls the model; else its spec, with the number of draws if it is stochastic."""
         model, draws = self.record.model, self.record.draws
+        if model.name is not None:
+            return model.name
         return f"{model.spec}, {draws} draw{'s' * (draws > 1)}" if model.stochastic else model.spec
 
     @property
@@ -96,12 +98,23 @@ def of_record(path: Path, record: Record) -> Run:
     return Run(path, record, registry.suite(record.suite.name, task=record.dataset.task))
 
 
-def load_alike(paths: Sequence[Path]) -> list[Run]:
-    """Runs that differ in the model alone.
+def load_all(paths: Sequence[Path], labels: Sequence[str] = ()) -> list[Run]:
+    """Runs, with `labels` in place of their models' display names; raises `UserError` unless there is one for each."""
+    if labels and len(labels) != len(paths):
+        raise UserError(f"--label is given {len(labels)} times for {len(paths)} runs: give one for each, in order")
+    found = [(path, records.load(path)) for path in paths]
+    return [
+        of_record(path, record.named(label) if label else record)
+        for (path, record), label in zip(found, labels or [""] * len(paths), strict=True)
+    ]
+
+
+def load_alike(paths: Sequence[Path], labels: Sequence[str] = ()) -> list[Run]:
+    """Runs that differ in the model alone, as of `load_all`.
 
     Raises `UserError` that names the first thing in which another run differs from the first one.
     """
-    found = [load(path) for path in paths]
+    found = load_all(paths, labels)
     for other in found[1:]:
         require_alike(found[0], other)
     return found

@@ -109,7 +109,12 @@ def as_csv(suite: Suite, record: Record) -> str:
     Values are not rounded and have the unit that the line names (fraction, nats); `low` and `high` are the ends of the
     95 % interval.
     """
-    who = {"model": record.model.spec, "suite": record.suite.name, "dataset": record.dataset.name}
+    who = {
+        "model": record.model.spec,
+        "label": record.model.label,
+        "suite": record.suite.name,
+        "dataset": record.dataset.name,
+    }
     nothing = dict.fromkeys(_fields(record))
     units = {m.name: m for m in suite.row_metrics}, {m.name: m for m in suite.metrics}
     unknown: Intervals = {}
@@ -130,7 +135,8 @@ def as_csv(suite: Suite, record: Record) -> str:
 def _title(record: Record) -> str:
     data = record.dataset
     draws = f", {record.draws} draws" if record.model.stochastic else ""
-    return f"{record.model.spec}{draws} · {record.suite.name} · {data.name}, {data.n:,} images, {data.stress} stress"
+    called = record.model.spec if record.model.name is None else f"{record.model.name} ({record.model.spec})"
+    return f"{called}{draws} · {record.suite.name} · {data.name}, {data.n:,} images, {data.stress} stress"
 
 
 def _heading(metric: Metric) -> str:

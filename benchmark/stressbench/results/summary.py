@@ -11,7 +11,7 @@ import numpy as np
 from stressbench._util import tabular
 from stressbench.contracts import Metric
 from stressbench.errors import UserError, did_you_mean
-from stressbench.record import dataset_label
+from stressbench.record import ModelInfo, dataset_label
 from stressbench.results import runs
 from stressbench.results.resampling import half_width
 from stressbench.results.runs import Run
@@ -49,15 +49,16 @@ class Summary:
     rows: dict[str, dict[str, Cell]]
 
 
-def summary(paths: Sequence[Path], names: Sequence[str] = ()) -> Summary:
+def summary(paths: Sequence[Path], names: Sequence[str] = (), labels: Sequence[str] = ()) -> Summary:
     """Read runs and put the metrics called `names` side by side; without names, each suite's first two that are known.
+
+    `labels` are what the runs are called, where they are not called by their models.
 
     Raises `UserError` where runs of one suite do not compare, where two runs are of the same model and suite, and for a
     metric that no run has.
     """
     suites: dict[str, list[Run]] = {}
-    for path in paths:
-        run = runs.load(path)
+    for run in runs.load_all(paths, labels):
         suites.setdefault(run.record.suite.name, []).append(run)
     for alike in suites.values():
         for other in alike[1:]:
@@ -66,7 +67,7 @@ def summary(paths: Sequence[Path], names: Sequence[str] = ()) -> Summary:
     for name in names:
         if name not in known:
             raise UserError(f"no run has a metric '{name}': {did_you_mean(name, known)}known are: {', '.join(known)}")
-    labels = _labels([run for alike in suites.values() for run in alike])
+    called = _labels([run for alike in suites.values() for run in alike])
     table: dict[str, dict[str, Cell]] = {}
     columns: dict[str, int] = {}
     for suite, alike in suites.items():
@@ -75,7 +76,7 @@ def summary(paths: Sequence[Path], names: Sequence[str] = ()) -> Summary:
             heading = f"{suite} {metric.name}" if shared else metric.name
             columns[heading] = names.index(metric.name) if names else len(columns)
             for cell in _ranked([Cell(run, metric) for run in alike]):
-                row = table.setdefault(labels[cell.run.path], {})
+                row = table.setdefault(called[cell.run.path], {})
                 if heading in row:
                     raise UserError(
                         f"{row[heading].run.path} and {cell.run.path} are both of this model and suite: leave one out"
@@ -128,21 +129,31 @@ def _known(alike: Sequence[Run]) -> list[Metric]:
 def _labels(found: Sequence[Run]) -> dict[Path, str]:
     """What each run is called in the first column: the model, and what tells it from others of the same name."""
     datasets = {run.record.dataset.fingerprint for run in found}
-    weights: dict[str, dict[str, str]] = {}  # of each model: what each file of weights is called
+    alike: dict[str, dict[tuple[str, str], ModelInfo]] = {}  # the models of each name, by spec and weights
     for run in found:
         model = run.record.model
-        seeds = ", ".join(f"seed {training.seed}" for training in model.training)
-        weights.setdefault(model.spec, {})[model.weights_checksum] = seeds
+        alike.setdefault(model.label, {})[model.spec, model.weights_checksum] = model
     labels = {}
     for run in found:
         model = run.record.model
-        called = weights[model.spec]
-        label = model.spec if len(datasets) == 1 else f"{model.spec}, {dataset_label(run.record)}"
-        if len(called) > 1:
-            told = "" not in called.values() and len(set(called.values())) == len(called)
-            label += f" ({called[model.weights_checksum] if told else model.weights_checksum[-8:]})"
-        labels[run.path] = label
+        label = model.label if len(datasets) == 1 else f"{model.label}, {dataset_label(run.record)}"
+        which = _which(model, list(alike[model.label].values()))
+        labels[run.path] = f"{label} ({which})" if which else label
     return labels
+
+
+def _which(model: ModelInfo, alike: Sequence[ModelInfo]) -> str:
+    """What tells a model from others of its name, in as few words as do; empty if it is the only one."""
+    if len(alike) == 1:
+        return ""
+    ways: Sequence[Callable[[ModelInfo], str]] = (
+        lambda one: one.spec,
+        lambda one: ", ".join(f"seed {training.seed}" for training in one.training),
+        lambda one: one.weights_checksum[-8:],
+    )
+    told = (way for way in ways if "" not in (texts := [way(one) for one in alike]) and len({*texts}) == len(alike))
+    way = next(told, lambda one: f"{one.spec}, {one.weights_checksum[-8:]}")
+    return way(model)
 
 
 def _ranked(cells: Sequence[Cell]) -> list[Cell]:
