@@ -24,7 +24,7 @@ from stressbench.errors import UserError
 from stressbench.predictor import Predictor
 from stressbench.tasks import TASKS, Classification, Depth, Regression, Segmentation, SuperResolution
 from stressbench.tasks.base import Columns, Metric, Metrics, Task
-from stressbench.traits import Composite, Fitted, Part, Sampler, Traits, Wrapper, traits
+from stressbench.traits import Composite, Fitted, KeptFit, Part, Sampler, Traits, Wrapper, traits
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "TASKS", "Archive", "Axis", "Batch", "Classification", "Columns", "Composite", "Condition", "Dataset", "Depth",
-    "Distribution", "Fitted", "InMemory", "Metric", "Metrics", "Part", "Plane", "Predictor", "Profile", "Regression",
-    "Sampler", "Segmentation", "Source", "StressSuite", "Stressed", "Suite", "SuperResolution", "Task", "Traits",
-    "Wrapper", "traits",
+    "Distribution", "Fitted", "InMemory", "KeptFit", "Metric", "Metrics", "Part", "Plane", "Predictor", "Profile",
+    "Regression", "Sampler", "Segmentation", "Source", "StressSuite", "Stressed", "Suite", "SuperResolution", "Task",
+    "Traits", "Wrapper", "traits",
 ]  # fmt: skip
 
 # One stress, as a flat JSON object, for example {"corruption": "fog", "severity": 3}.

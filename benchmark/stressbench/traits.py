@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -112,4 +112,24 @@ class Fitted(Protocol):
 
     def fit(self, data: Dataset) -> str:
         """Fit it, once, to that split; returns what was found and on what, which the record keeps."""
+        ...
+
+
+@runtime_checkable
+class KeptFit(Fitted, Protocol):
+    """A `Fitted` whose fit the harness keeps for other runs with the same weights and images, by the next members."""
+
+    fit_version: str | None
+    """Of `fit`'s code, with all options that decide what it finds: another text is another fit. None to keep none."""
+
+    def evidence(self, data: Dataset) -> Tensor:
+        """What `fit` would learn from, of the first images of the split: a kept fit is used only where it is equal."""
+        ...
+
+    def found(self) -> Mapping[str, Tensor]:
+        """What `fit` has found, by name."""
+        ...
+
+    def restore(self, found: Mapping[str, Tensor]) -> None:
+        """Become as `fit` left the module that returned `found`."""
         ...

@@ -132,17 +132,22 @@ def metadata(path: Path) -> dict[str, str]:
 
 
 def checksum(module: nn.Module) -> str:
-    """ "sha256:" and the hex digest of a module's weights: the state dict's names in order, dtypes, shapes and bytes.
+    """The `digest` of a module's state dict."""
+    return digest(module.state_dict())
 
-    The same weights have the same checksum on any device, in any memory format, and from any kind of file.
+
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """ "sha256:" and the hex digest of named tensors: their names in order, dtypes, shapes and bytes.
+
+    The same weights have the same digest on any device, in any memory format, and from any kind of file.
     """
     import torch
 
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return f"sha256:{digest.hexdigest()}"
+    running = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        running.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        running.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return f"sha256:{running.hexdigest()}"
 
 
 # --- reading --------------------------------------------------------------------------------------------------

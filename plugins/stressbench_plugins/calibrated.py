@@ -8,6 +8,7 @@ vector scaling minimise the NLL of the mean probability, the other two are fitte
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
@@ -196,19 +197,36 @@ class Calibrated(Wrapper):
         return logits if self.map is None else self.map(logits.flatten(0, -2)).view(logits.shape)
 
     def fit(self, data: Dataset) -> str:
+        total = len(data.images)
         if self.map is None:
-            return f"nothing fitted on {len(data.images):,} held-out images"
+            return f"nothing fitted on {total:,} held-out images"
+        logits = torch.cat([self._logits(data, start) for start in range(0, total, _BATCH)], dim=1)
+        with torch.no_grad():
+            fitted = self.map.fit(logits, data.labels)
+        return f"{fitted}, fitted on {total:,} held-out images"
+
+    @property
+    def fit_version(self) -> str | None:
+        return None if self.map is None else f"1 {type(self.map).__name__}"
+
+    def evidence(self, data: Dataset) -> Tensor:
+        return self._logits(data, 0)
+
+    def found(self) -> Mapping[str, Tensor]:
+        return {} if self.map is None else self.map.state_dict()
+
+    def restore(self, found: Mapping[str, Tensor]) -> None:
+        for name, tensor in found.items():
+            setattr(self.map, name, tensor)
+
+    def _logits(self, data: Dataset, start: int) -> Tensor:
+        """Of all draws for a batch of a split's images from `start` on, (S, N, C), float64."""
         self.eval()
-        n = traits(self.model).draws()
-        found = []
-        with torch.no_grad(), torch.random.fork_rng([]):
-            for start in range(0, len(data.images), _BATCH):
-                images = data.images.read(start, min(start + _BATCH, len(data.images))) / 255
-                indices = torch.arange(start, start + len(images))
-                with randomness.draw(randomness.image_keys(randomness.derive("calibration"), indices), 0):
-                    found.append(torch.stack(sample(self.model, images, n)).double())
-            fitted = self.map.fit(torch.cat(found, dim=1), data.labels)
-        return f"{fitted}, fitted on {len(data.images):,} held-out images"
+        images = data.images.read(start, min(start + _BATCH, len(data.images))) / 255
+        indices = torch.arange(start, start + len(images))
+        keys = randomness.image_keys(randomness.derive("calibration"), indices)
+        with torch.no_grad(), torch.random.fork_rng([]), randomness.draw(keys, 0):
+            return torch.stack(sample(self.model, images, traits(self.model).draws())).double()
 
 
 def calibrated(dataset: Dataset, argument: ModelName, method: Method = "temperature") -> nn.Module:

@@ -12,6 +12,7 @@ given. A draw has the logits z + S^½ ε of the linear model, N(z, S) with S = J
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -110,22 +111,40 @@ class LastLayerLaplace(Wrapper):
         device, total = self.inputs.device, len(data.images)
         inner = torch.zeros(self.inputs.shape, dtype=torch.float64, device=device)
         outer = torch.zeros(self.outputs.shape, dtype=torch.float64, device=device)
-        self.eval()
-        with torch.no_grad():
-            for start in range(0, total, _BATCH):
-                images = data.images.read(start, min(start + _BATCH, total)).to(device) / 255
-                features, logits = (part.double() for part in self._pass(images))
-                self._require_linear(features, logits)
-                p = logits.softmax(dim=1)
-                inner += features.T @ features / total
-                outer += p.sum(dim=0).diag() - p.T @ p
+        for start in range(0, total, _BATCH):
+            features, logits = self._of(data, start)
+            self._require_linear(features, logits)
+            p = logits.softmax(dim=1)
+            inner += features.T @ features / total
+            outer += p.sum(dim=0).diag() - p.T @ p
         a, inputs = torch.linalg.eigh(inner)
         b, outputs = torch.linalg.eigh(outer)
         curvature = b.clamp(min=0)[:, None] * a.clamp(min=0)
         precision = self._precision or prior_precision(curvature.cpu().numpy(), float((self._weight() ** 2).sum()))
-        for name, value in (("inputs", inputs), ("outputs", outputs), ("variances", 1 / (curvature + precision))):
-            getattr(self, name).copy_(value)
+        self.restore({"inputs": inputs, "outputs": outputs, "variances": 1 / (curvature + precision)})
         return f"Laplace with prior precision {precision:.4g}, fitted on {total:,} training images"
+
+    @property
+    def fit_version(self) -> str:
+        return f"1 precision={self._precision}"
+
+    def evidence(self, data: Dataset) -> Tensor:
+        return torch.cat(self._of(data, 0), dim=1)
+
+    def found(self) -> Mapping[str, Tensor]:
+        return {"inputs": self.inputs, "outputs": self.outputs, "variances": self.variances}
+
+    def restore(self, found: Mapping[str, Tensor]) -> None:
+        for name, tensor in found.items():
+            getattr(self, name).copy_(tensor)
+
+    def _of(self, data: Dataset, start: int) -> tuple[Tensor, Tensor]:
+        """Features and logits of a batch of a split's images from `start` on, float64."""
+        self.eval()
+        images = data.images.read(start, min(start + _BATCH, len(data.images))).to(self.inputs.device) / 255
+        with torch.no_grad():
+            features, logits = self._pass(images)
+        return features.double(), logits.double()
 
     def _require_linear(self, features: Tensor, logits: Tensor) -> None:
         if not torch.allclose(features.double() @ self._weight().T, logits.double(), rtol=1e-3, atol=1e-3):

@@ -102,11 +102,7 @@ class Swag(nn.Module):
 
     def fit(self, data: Dataset) -> str:
         """Let the batch normalisations of each sample see training images; raises `UserError` for an untrained one."""
-        if self.collected < 2:
-            raise UserError(
-                f"swag:{self._spec} has the weights of {int(self.collected)} epochs: train it for more, beginning with "
-                f"--start {self._spec}"
-            )
+        self._require_path()
         self._fitted = True
         norms = [m for m in self.model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
         norms = [norm for norm in norms if norm.running_mean is not None]
@@ -114,7 +110,7 @@ class Swag(nn.Module):
         batches = [
             torch.stack([data.images.read(int(i), int(i) + 1)[0] for i in part]) for part in torch.split(order, _BATCH)
         ]
-        before = {name: buffer.clone() for name, buffer in self._moments().items()}
+        before = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
         rates = [norm.momentum for norm in norms]
         self.eval()
         with torch.no_grad():
@@ -130,10 +126,35 @@ class Swag(nn.Module):
         for norm, rate in zip(norms, rates, strict=True):
             norm.momentum = rate
             norm.eval()
-        for name, buffer in self._moments().items():
+        for name, buffer in self.model.named_buffers():
             buffer.copy_(before[name])
         seen = f" and the statistics of {len(order):,} training images" if norms else ""
         return f"SWAG of {int(self.collected)} epochs, {len(self.statistics)} samples{seen}"
+
+    @property
+    def fit_version(self) -> str:
+        return f"1 samples={len(self.statistics)}"
+
+    def evidence(self, data: Dataset) -> Tensor:
+        self._require_path()
+        self.eval()
+        with torch.no_grad():
+            logits: Tensor = self.model(data.images.read(0, min(_BATCH, len(data.images))) / 255)
+        return logits
+
+    def found(self) -> Mapping[str, Tensor]:
+        return {"statistics": self.statistics}
+
+    def restore(self, found: Mapping[str, Tensor]) -> None:
+        self.statistics.copy_(found["statistics"])
+        self._fitted = True
+
+    def _require_path(self) -> None:
+        if self.collected < 2:
+            raise UserError(
+                f"swag:{self._spec} has the weights of {int(self.collected)} epochs: train it for more, beginning with "
+                f"--start {self._spec}"
+            )
 
     def _weights(self, index: int) -> dict[str, Tensor]:
         """A sample's parameters, by name."""

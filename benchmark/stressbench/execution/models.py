@@ -12,6 +12,7 @@ from torch import nn
 from stressbench import held_out, registry, weights
 from stressbench.contracts import Composite, Dataset, Fitted, Part, Traits, traits
 from stressbench.errors import UserError, plugin_errors
+from stressbench.execution import fits
 from stressbench.execution.layout import arrange
 from stressbench.recipe import training_info
 from stressbench.record import TrainingInfo
@@ -79,7 +80,7 @@ def ready(
     splits = {inner.fitted_on for inner in learning}
     read = {name: held_out.part(dataset, name) if name in held_out.SPLITS else split(name) for name in sorted(splits)}
     with plugin_errors(f"{registry.built_by(module)} could not be fitted to images"):
-        fitted = tuple(inner.fit(read[inner.fitted_on]) for inner in learning)
+        fitted = tuple(fits.fit(inner, read[inner.fitted_on]) for inner in learning)
     return Ready(
         module=module,
         model=model,
