@@ -12,6 +12,7 @@ from stressbench.cli import door
 from stressbench.cli.acquire import acquire
 from stressbench.cli.compare import compare
 from stressbench.cli.data import data
+from stressbench.cli.doctor import doctor
 from stressbench.cli.leaderboard import leaderboard
 from stressbench.cli.listing import list_
 from stressbench.cli.merge import merge
@@ -57,6 +58,7 @@ for _command in (
     sweep,
     plugin,
     leaderboard,
+    doctor,
 ):
     cli.add_command(_command)
 

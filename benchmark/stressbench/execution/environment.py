@@ -21,7 +21,7 @@ def environment(device: str, executor: str, distributions: Iterable[str] = ()) -
     """
     return Environment(
         stressbench=importlib.metadata.version("stressbench"),
-        commit=_commit(),
+        commit=commit(),
         python=platform.python_version(),
         packages=_imported({"stressbench", *distributions}),
         platform=f"{platform.system()} {platform.machine()}",
@@ -73,7 +73,7 @@ def cpu_name() -> str:
     return next(named, platform.processor()) or platform.machine()
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
     """The commit of the checkout that this code runs from, with `-dirty` where it differs; None when installed."""
     import subprocess
 
