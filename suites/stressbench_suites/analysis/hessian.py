@@ -102,7 +102,8 @@ class HessianSuite(Suite):
 
     def protocol(self, data: DatasetInfo) -> str | None:
         decay = f"the weight decay of recipe {self._recipes.name}" if self._decay is None else f"{self._decay:g}"
-        return f"mean NLL of a batch + (w/2)·Σ‖θ‖², w = {decay}; eval mode; residuals up to {TOLERANCE:g}·|λ|"
+        loss = f"mean NLL of a batch + (w/2)·Σ‖θ‖², w = {decay}"
+        return f"{loss}; eval mode; residuals up to {TOLERANCE:g} of the eigenvalue's magnitude"
 
     def measure(self, condition: Condition, batch: Batch, model: Predictor) -> dict[int, Columns]:
         require_one_network(model.module, self.name)

@@ -97,7 +97,7 @@ def test_the_projects_own_claims_can_all_be_answered() -> None:
     sides = [side for claim in wanted.comparisons for one in claim.pairs for side in (one.first, one.second)]
     named = {side.model for side in sides} | {side.minus for side in sides if side.minus is not None}
     for model in named | {model for claim in wanted.extremes for model in claim.models}:
-        registry.resolve(model)
+        assert registry.resolve(model).canonical == model, "records have a model's options in alphabetical order"
     for claim in wanted.extremes:
         places = [
             condition[claim.field]

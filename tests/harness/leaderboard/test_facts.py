@@ -12,7 +12,7 @@ from leaderboard_records import changed, fields, put
 from stressbench import record as records
 from stressbench import registry
 from stressbench.errors import UserError
-from stressbench.leaderboard import check, facts
+from stressbench.leaderboard import check, facts, words
 from stressbench.record import Record
 
 PARAMETERS = 11_173_962  # of resnet18 for ten classes, as the committed records have it
@@ -154,3 +154,11 @@ def test_a_baseline_of_the_same_submission_is_flagged() -> None:
     assert any(line.startswith("suite.baseline: is 'other', whose record is of the same submission") for line in lines)
     lines = [str(fault) for fault in check.faults(Record.model_validate(record), [other], {})]
     assert not any(line.startswith("suite.baseline") for line in lines)
+
+
+@pytest.mark.parametrize("suite", registry.names("suites"))
+def test_the_protocols_of_our_suites_may_stand_on_the_board(suite: str) -> None:
+    record = Record.model_validate(ours())
+    protocol = registry.suite(suite).protocol(record.dataset)
+    told = record.model_copy(update={"suite": record.suite.model_copy(update={"protocol": protocol})})
+    assert list(words.strange(told)) == []
