@@ -19,6 +19,7 @@ from stressbench.cli.merge import merge
 from stressbench.cli.plot import plot
 from stressbench.cli.plugin import plugin
 from stressbench.cli.run import run
+from stressbench.cli.runs import runs
 from stressbench.cli.show import show
 from stressbench.cli.sweep import sweep
 from stressbench.cli.table import table
@@ -45,6 +46,7 @@ def cli(debug: bool) -> None:  # read from the arguments before they are parsed
 
 for _command in (
     run,
+    runs,
     merge,
     list_,
     show,

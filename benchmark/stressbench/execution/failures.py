@@ -13,7 +13,13 @@ from stressbench.errors import UserError
 from stressbench.execution.plan import Failure
 from stressbench.spec import parse
 
+_NAME = "failures.json"
 _PATIENCE = 10.0  # seconds that another process may take to write the list
+
+
+def read(out: Path) -> list[dict[str, str]]:
+    """The list in a folder; raises `UserError` where it is something else."""
+    return _entries(out / _NAME)
 
 
 def update(out: Path, dataset: str, finished: Iterable[tuple[str, str]], failed: Iterable[Failure]) -> Path:
@@ -25,7 +31,7 @@ def update(out: Path, dataset: str, finished: Iterable[tuple[str, str]], failed:
     The file is a JSON list of {"dataset", "model", "suite", "error"}; without failures there is none. Raises
     `UserError` where it cannot be written, or is something else.
     """
-    path = out / "failures.json"
+    path = out / _NAME
     finished, failed = list(finished), list(failed)
     if not failed and not path.exists():
         return path
@@ -46,7 +52,7 @@ def _alone(path: Path) -> Iterator[None]:
 
 
 def _write(path: Path, dataset: str, finished: Iterable[tuple[str, str]], failed: Iterable[Failure]) -> None:
-    listed = {(one["dataset"], one["model"], one["suite"]): one["error"] for one in _read(path)}
+    listed = {(one["dataset"], one["model"], one["suite"]): one["error"] for one in _entries(path)}
     done = {(dataset, model, _bare(suite)) for model, suite in finished}
     listed = {(d, m, s): error for (d, m, s), error in listed.items() if (d, m, _bare(s)) not in done}
     listed |= {(dataset, one.model, one.suite): str(one.error) for one in failed}
@@ -61,7 +67,7 @@ def _bare(suite: str) -> str:
     return parse(suite).name
 
 
-def _read(path: Path) -> list[dict[str, str]]:
+def _entries(path: Path) -> list[dict[str, str]]:
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
         return [{key: str(entry[key]) for key in ("dataset", "model", "suite", "error")} for entry in entries]

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 _FINDINGS = "findings.json"
 _PART = "part.json"
 _DIGEST = "record.sha256"
+FILES = frozenset({"run.json", "tables", "record.json", "run.lock", _FINDINGS, _PART, _DIGEST})
+"""What a run folder holds."""
 
 
 class Store(Tables):
