@@ -125,6 +125,7 @@ def main() -> None:
             spent = sum(_ours(images, keys, corruption, severity, options.repeats) for severity in SEVERITIES)
             print(f"{corruption:18} {len(SEVERITIES) * count / spent:10,.0f} images/s", flush=True)
         line(name, f"skipped: there is no {options.peer}", at_least=goal)
+        _jpeg(images, keys)
         return
     few = options.peer_images or (20 if size < 64 else 2)
     print(f"{'corruption':18} {'images/s':>10} {'imagecorruptions':>18} {'ratio':>8}")
@@ -139,8 +140,11 @@ def main() -> None:
             ours, theirs = ours + one, theirs + other
     _row("all fifteen", ours, theirs, len(CORRUPTIONS))
     line(name, theirs / ours, at_least=goal)
-    pictures = levels(images)
-    ratios = []
+    _jpeg(images, keys)
+
+
+def _jpeg(images: Tensor, keys: Tensor) -> None:
+    size, pictures, ratios = images.shape[3], levels(images), []
     for severity in SEVERITIES:
         quality = int(_JPEG.at(images, severity))
         loop = seconds(lambda quality=quality: pillow(pictures, quality), 1)

@@ -1,6 +1,6 @@
 """Where the time goes in lines of the table that miss their goals: `python tests/bench/where_time_goes.py`.
 
-The corruption suite, by stress, passes, metrics and writing; and `jpeg_compression` beside the steps of its loop.
+The corruption suite, by stress, passes, metrics and writing; and `jpeg_compression` beside its steps.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ from stressbench.execution.session import run
 from stressbench.execution.store import Store
 from stressbench.randomness import image_keys
 from stressbench.training.provide import provider
-from stressbench_suites.corruption.digital import _JPEG
+from stressbench_suites.corruption.digital import _JPEG, _through_pillow
 from stressbench_suites.corruption.engine import corrupt
+from stressbench_suites.corruption.jpeg import through_jpeg
 from stressbench_suites.corruption.pixels import to_levels, truncate
 from stressbench_suites.corruption.suite import CorruptionSuite
 
@@ -84,14 +85,14 @@ def jpeg(size: int, count: int) -> None:
         return files
 
     coded = saved()
-    decoded = np.stack([np.asarray(Image.open(io.BytesIO(one))) for one in coded])
+    whole_levels = to_levels(images)
     steps: dict[str, Callable[[], object]] = {
         "whole": lambda: corrupt(images, "jpeg_compression", 3, keys),
-        "to bytes": lambda: to_levels(images).to(torch.uint8).permute(0, 2, 3, 1).contiguous(),
-        "save": saved,
-        "open": lambda: [Image.open(io.BytesIO(one)) for one in coded],
-        "open and decode": lambda: [np.asarray(Image.open(io.BytesIO(one))) for one in coded],
-        "to floats": lambda: torch.from_numpy(decoded).permute(0, 3, 1, 2).to(torch.float32).div_(255),
+        "to levels": lambda: to_levels(images),
+        "batched": lambda: through_jpeg(whole_levels, quality),
+        "by Pillow": lambda: _through_pillow(whole_levels, quality),
+        "Pillow's save": saved,
+        "Pillow's open and decode": lambda: [np.asarray(Image.open(io.BytesIO(one))) for one in coded],
         "truncate": lambda: truncate(images),
     }
     times: dict[str, list[float]] = {what: [] for what in steps}

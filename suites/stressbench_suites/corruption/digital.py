@@ -16,7 +16,8 @@ from torch import Tensor
 
 from stressbench.randomness import uniform
 from stressbench_suites.corruption import linear
-from stressbench_suites.corruption.constants import Constants
+from stressbench_suites.corruption.constants import Constants, small
+from stressbench_suites.corruption.jpeg import through_jpeg
 from stressbench_suites.corruption.pixels import LEVELS, to_levels
 
 # Added to the value of HSV.
@@ -137,21 +138,27 @@ def pixelate(images: Tensor, keys: Tensor, severity: int) -> Tensor:
     low, narrow = (max(int(size * factor), 1) for size in (height, width))
     device = images.device
     rows, columns = linear.box_matrix(height, low, device), linear.box_matrix(width, narrow, device)
-    small = linear.along_columns(to_levels(images), columns).add_(0.5).floor_()
-    small = linear.along_rows(small, rows).add_(0.5).floor_()
+    reduced = linear.along_columns(to_levels(images), columns).add_(0.5).floor_()
+    reduced = linear.along_rows(reduced, rows).add_(0.5).floor_()
     rows, columns = linear.box_matrix(low, height, device), linear.box_matrix(narrow, width, device)
-    return linear.separable(small, rows, columns).div_(LEVELS)
+    return linear.separable(reduced, rows, columns).div_(LEVELS)
 
 
 def jpeg_compression(images: Tensor, keys: Tensor, severity: int) -> Tensor:
-    """The round trip through Pillow, image by image: the encoder itself is what the protocol names."""
-    quality = _JPEG.at(images, severity)
-    pixels = to_levels(images).to("cpu", torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
-    decoded = np.stack([_through_jpeg(picture, quality) for picture in pixels])
-    return torch.from_numpy(decoded).permute(0, 3, 1, 2).to(images.device, torch.float32).div_(LEVELS)
+    """What Pillow's encoder makes of the images: computed for all at once, or by itself where that is faster."""
+    quality, levels = _JPEG.at(images, severity), to_levels(images)
+    if images.device.type == "cpu" and not small(images.shape[2:]):
+        levels = _through_pillow(levels, quality)
+    else:
+        levels = through_jpeg(levels, quality)
+    return levels.div_(LEVELS)
 
 
-def _through_jpeg(picture: np.ndarray, quality: int) -> np.ndarray:
-    file = io.BytesIO()
-    Image.fromarray(picture).save(file, "JPEG", quality=quality)
-    return np.asarray(Image.open(file, formats=["JPEG"]))
+def _through_pillow(levels: Tensor, quality: int) -> Tensor:
+    decoded = []
+    for planes in levels.to(torch.uint8).numpy():
+        file = io.BytesIO()
+        # Planes are merged and split by Pillow, which is faster than to move the channels' axis.
+        Image.merge("RGB", [Image.fromarray(plane) for plane in planes]).save(file, "JPEG", quality=quality)
+        decoded.append(np.stack([np.asarray(plane) for plane in Image.open(file, formats=["JPEG"]).split()]))
+    return torch.from_numpy(np.stack(decoded)).float()
