@@ -31,7 +31,7 @@ def test_help_is_on_stdout(arguments: list[str], capsys: pytest.CaptureFixture[s
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [(["runn"], "Did you mean 'run'"), (["run", "--sed", "1"], "--seed"), (["list", "modles"], "models")],
+    [(["runn"], "'run'"), (["run", "--sed", "1"], "--seed"), (["list", "modles"], "models")],
 )
 def test_an_unknown_word_gets_one_line_with_a_suggestion(
     arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]

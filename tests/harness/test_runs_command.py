@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,16 +15,21 @@ from stressbench._util.locks import hold
 FEW = ("--corruptions", "fog", "--severities", 3)
 
 
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A complete run, one that lost its record and a table, and a part."""
-    folder = tmp_path / "runs"
+    folder = tmp_path_factory.mktemp("made")
     made(folder, "corruption", "tiny", *FEW, "--name", "net")
-    partial = made(folder, "corruption", "tiny,width=4", *FEW)
+    partial = made(folder, "corruption", "dropped", *FEW, "--draws", 2)
     (partial / "record.json").unlink()
     next((partial / "tables").glob("*fog*")).unlink()
-    made(folder, "corruption", "tiny,width=2", *FEW, "--shard", "1/2")
+    made(folder, "corruption", "masked", *FEW, "--shard", "1/2")
     return folder
+
+
+@pytest.fixture
+def out(three: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(three, tmp_path / "runs"))
 
 
 def test_runs_are_listed_with_their_state(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -34,11 +41,11 @@ def test_runs_are_listed_with_their_state(out: Path, capsys: pytest.CaptureFixtu
     assert bench("runs", out) == 0
     shown = capsys.readouterr().out
     lines = shown.splitlines()
-    states = {line.split()[3].rpartition("-")[0] or "damaged": line.split()[2] for line in lines if line[:2] == "20"}
-    assert {Path(name).name: state for name, state in states.items()} == {
+    dated = [line.split() for line in lines if re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d  ", line)]
+    assert {re.sub(r"-[0-9a-f]{8}$", "", Path(words[3]).name): words[2] for words in dated} == {
         "digits-corruption-tiny": "complete",
-        "digits-corruption-tiny-width-4": "partial",
-        "digits-corruption-tiny-width-2": "part",
+        "digits-corruption-dropped": "partial",
+        "digits-corruption-masked": "part",
         "damaged": "damaged",
     }
     assert "net on digits, 40 images: clean_error " in shown

@@ -33,7 +33,7 @@ class RunFolder:
     date: datetime
     """When the record was made; of others, when something in the folder last changed."""
     about: str
-    """The model, the images and the first metrics; of a run without a record, how many conditions are there, or what is wrong."""
+    """The model, the images and the first metrics; without a record how many conditions are there, or what is wrong."""
     record: Record | None = None
 
     def fields(self) -> dict[str, Any]:
