@@ -132,6 +132,7 @@ NAMED = {
     "datasets/export.py": "the layout of published files",
     "datasets/imagenet.py": "what it reads, and the kind of its stressed sets",
     "datasets/trees.py": "the layout of published files",
+    "datasets/videos.py": "the layout of published files",
 }
 
 

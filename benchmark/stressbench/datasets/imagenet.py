@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -21,6 +21,7 @@ from stressbench.datasets.masks import SUFFIXES
 from stressbench.datasets.own import Rows, check_name
 from stressbench.datasets.parquet import load_folder
 from stressbench.datasets.trees import TreeArchive
+from stressbench.datasets.videos import VideoArchive
 from stressbench.errors import UserError
 
 CLASSES = 1000
@@ -30,10 +31,11 @@ _REPOSITORY = "ILSVRC/imagenet-1k"
 _SPLITS = {"test": "validation", "train": "train"}  # as the hub calls them
 _FOLDERS = {"test": ("val", "validation"), "train": ("train",)}
 # The folders of the stressed sets, by the kind of archive that suites ask for.
-_STRESSED = {
-    "corruption": ("ImageNet-C", "imagenet-c"),
-    "c-bar": ("imagenet-c-bar", "ImageNet-C-bar"),
-    "3dcc": ("ImageNet-3DCC", "imagenet-3dcc"),
+_STRESSED: Mapping[str, tuple[Callable[[Path, Sequence[str], tuple[int, int]], Archive], tuple[str, ...]]] = {
+    "corruption": (TreeArchive, ("ImageNet-C", "imagenet-c")),
+    "c-bar": (TreeArchive, ("imagenet-c-bar", "ImageNet-C-bar")),
+    "3dcc": (TreeArchive, ("ImageNet-3DCC", "imagenet-3dcc")),
+    "perturbation": (VideoArchive, ("ImageNet-P", "imagenet-p")),
 }
 
 
@@ -45,7 +47,7 @@ def imagenet(
     Images are scaled until their shorter side is `resize`, and their middle, `size`×`size`, is cut out. `data_dir`
     holds `val/WNID/IMAGE` (and `train/`), the class folders alone, or the hub's Parquet files; without it, the hub is
     asked. Images come in turns, the first of each class, then the second. Stressed sets lie in `ImageNet-C`,
-    `imagenet-c-bar` and `ImageNet-3DCC` in it, or in the store.
+    `ImageNet-P`, `imagenet-c-bar` and `ImageNet-3DCC` in it, or in the store.
 
     Raises `UserError` for other folders, where the hub is out of reach, and for a `name` without a `data_dir`.
     """
@@ -191,8 +193,8 @@ def _images(folder: Path) -> list[Path]:
 def _archives(place: Path, names: Sequence[str], size: tuple[int, int]) -> dict[str, Archive]:
     """The stressed sets beside the clean images; those of Parquet files have no names to go by."""
     return {
-        kind: TreeArchive(place / folder, names, size)
-        for kind, folders in _STRESSED.items()
+        kind: of_kind(place / folder, names, size)
+        for kind, (of_kind, folders) in _STRESSED.items()
         for folder in folders
         if names and (place / folder).is_dir()
     }

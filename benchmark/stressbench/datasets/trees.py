@@ -14,7 +14,7 @@ from stressbench.contracts import Condition
 from stressbench.datasets.encoded import EncodedImages
 from stressbench.errors import UserError
 
-_ADVICE = "complete it, or use --stress generated"
+ADVICE = "complete it, or use --stress generated"
 _PARAMETER = re.compile(r"\d+\.\d\d")
 _SEVERITIES = 5
 
@@ -55,9 +55,9 @@ class TreeArchive:
         stressed = [condition for condition in conditions if int(condition.get("severity", 0)) > 0]
         for condition in stressed:
             if _key(condition) not in found:
-                raise UserError(f"{self.root} has no folder {_key(condition)}: {_ADVICE}")
+                raise UserError(f"{self.root} has no folder {_key(condition)}: {ADVICE}")
         for key, folder in found.items():
-            paths, digest = _files(folder, self._names)
+            paths, digest = files_of(folder, self._names, "JPEG")
             images = EncodedImages.of_files(paths)
             if images.size != self._size:
                 (height, width), (rows, columns) = images.size, self._size
@@ -92,8 +92,11 @@ def _key(condition: Condition) -> str:
     return f"{condition.get('corruption')}/{condition.get('severity')}"
 
 
-def _files(folder: Path, names: Sequence[str]) -> tuple[list[Path], str]:
-    """The path of each image, whatever its suffix, and a digest of names, sizes and times of the last change."""
+def files_of(folder: Path, names: Sequence[str], suffix: str) -> tuple[list[Path], str]:
+    """The path of each image, whatever its suffix, and a digest of names, sizes and times of the last change.
+
+    Raises `UserError` for a missing file, called by its usual `suffix`.
+    """
     there: dict[str, tuple[str, str]] = {}
     for of_class in sorted({name.partition("/")[0] for name in names}):
         try:
@@ -103,11 +106,11 @@ def _files(folder: Path, names: Sequence[str]) -> tuple[list[Path], str]:
                     state = f"{status.st_size} {status.st_mtime_ns}"
                     there[f"{of_class}/{Path(entry.name).stem}"] = (entry.name, state)
         except OSError as error:
-            raise UserError(f"{folder / of_class} cannot be read: {error.strerror}: {_ADVICE}") from error
+            raise UserError(f"{folder / of_class} cannot be read: {error.strerror}: {ADVICE}") from error
     running, paths = hashlib.sha256(), []
     for name in names:
         if name not in there:
-            raise UserError(f"{folder / name}.JPEG is missing: {_ADVICE}")
+            raise UserError(f"{folder / name}.{suffix} is missing: {ADVICE}")
         file, state = there[name]
         running.update(f"{name} {state}\n".encode())
         paths.append(folder / name.partition("/")[0] / file)

@@ -1,4 +1,4 @@
-"""The perturbation suite: how steady predictions are along CIFAR-10-P's sequences of small changes.
+"""The perturbation suite: how steady predictions are along the sequences of small changes of CIFAR-10-P and ImageNet-P.
 
 After Hendrycks and Dietterich (2019) and, for consistency, CEC and relative confidence, Park and Kim (2022).
 """
@@ -6,9 +6,9 @@ After Hendrycks and Dietterich (2019) and, for consistency, CEC and relative con
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from torch import Tensor
@@ -34,6 +34,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _SIZE = (32, 32)
+# ImageNet-P has a type of its own in place of spatter.
+_SETS: Mapping[str, tuple[str, ...]] = {
+    "cifar": PERTURBATIONS,
+    "imagenet": tuple("snow" if perturbation == "spatter" else perturbation for perturbation in PERTURBATIONS),
+}
 
 # Each of the record's metrics, and the condition's metric that it is the mean of.
 _MEANS = {
@@ -48,7 +53,7 @@ _MEANS = {
 
 
 class PerturbationSuite(StressSuite):
-    """The ten types of sequences, or the ones that are named."""
+    """The ten types of sequences of a set, or the ones that are named."""
 
     name = "perturbation"
     version = f"1.{ENGINE_VERSION}"
@@ -96,17 +101,26 @@ class PerturbationSuite(StressSuite):
         Metric("error", "fraction", "lower"),
     )
 
-    def __init__(self, perturbations: tuple[str, ...] = PERTURBATIONS) -> None:
-        """Raises `UserError` for an unknown perturbation, and where none is named."""
+    def __init__(
+        self,
+        perturbations: tuple[str, ...] | None = None,
+        set: Literal["cifar", "imagenet"] = "cifar",  # noqa: A002
+    ) -> None:
+        """`set` is `cifar`, the types of CIFAR-10-P, or `imagenet`, those of ImageNet-P, which are read from its files.
+
+        Raises `UserError` for a perturbation that the set does not have, and where none is named.
+        """
+        self._set = _SETS[set]
+        perturbations = self._set if perturbations is None else perturbations
         for perturbation in perturbations:
-            if perturbation not in PERTURBATIONS:
+            if perturbation not in self._set:
                 raise UserError(
-                    f"there is no perturbation '{perturbation}': {did_you_mean(perturbation, PERTURBATIONS)}"
-                    f"known are {', '.join(PERTURBATIONS)}"
+                    f"there is no perturbation '{perturbation}': {did_you_mean(perturbation, self._set)}"
+                    f"known are {', '.join(self._set)}"
                 )
         if not perturbations:
             raise UserError("no perturbation is named: name at least one, or leave the option out")
-        self._perturbations = [perturbation for perturbation in PERTURBATIONS if perturbation in perturbations]
+        self._perturbations = [perturbation for perturbation in self._set if perturbation in perturbations]
 
     def conditions(self) -> list[Condition]:
         return [{"perturbation": perturbation} for perturbation in self._perturbations]
@@ -115,6 +129,8 @@ class PerturbationSuite(StressSuite):
         return dataset.archives.get("perturbation")
 
     def stress(self, condition: Condition, batch: Batch, model: Predictor) -> Stressed:
+        if self._from_files:
+            raise UserError("ImageNet-P has no generator here: leave out --stress generated")
         return Stressed(perturb(batch.images, str(condition["perturbation"]), batch.keys))
 
     def observe(self, condition: Condition, batch: Batch, predictions: Tensor) -> Columns:
@@ -142,15 +158,27 @@ class PerturbationSuite(StressSuite):
         """Means over the ten types. Null where one of them, or its number, is missing: never a mean over a part."""
         row = {str(condition["perturbation"]): values for condition, values in zip(conditions, rows, strict=True)}
         return {
-            name: _mean([row.get(perturbation, {}).get(of) for perturbation in PERTURBATIONS])
+            name: _mean([row.get(perturbation, {}).get(of) for perturbation in self._set])
             for name, of in _MEANS.items()
         }
 
     def unsupported(self, dataset: Dataset) -> str | None:
-        if dataset.image_size == _SIZE:
+        is_small = dataset.image_size == _SIZE
+        if self._from_files:
+            if "perturbation" in dataset.archives and not is_small:
+                return None
+            return "the sequences of ImageNet-P are read from their files: name the folder above it with --data-dir"
+        if is_small:
             return None
         height, width = dataset.image_size
-        return f"CIFAR-10-P's changes are sized for 32×32 pixels, and the images of {dataset.name} are {height}×{width}"
+        return (
+            f"CIFAR-10-P's changes are sized for 32×32 pixels, and the images of {dataset.name} are {height}×{width}; "
+            "for the files of ImageNet-P, use set=imagenet"
+        )
+
+    @property
+    def _from_files(self) -> bool:
+        return self._set is not _SETS["cifar"]
 
 
 def _known_mean(column: pd.Series) -> float | None:
