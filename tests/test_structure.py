@@ -131,6 +131,7 @@ NAMED = {
     "datasets/official.py": "the layout of published files",
     "datasets/export.py": "the layout of published files",
     "datasets/imagenet.py": "what it reads, and the kind of its stressed sets",
+    "datasets/pull.py": "the archives of published sets",
     "datasets/trees.py": "the layout of published files",
     "datasets/videos.py": "the layout of published files",
 }

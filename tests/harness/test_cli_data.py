@@ -70,8 +70,8 @@ def test_pull(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
     folder = tmp_path / "CIFAR-10-C"
     folder.mkdir()
-    for name in ARCHIVES["cifar10-c"].names:
-        (folder / f"{name}.npy").touch()
+    for name in ARCHIVES["cifar10-c"].holds:
+        (folder / name).touch()
     assert bench("pull", "cifar10-c", "--data-dir", str(tmp_path)) == 0
     assert capsys.readouterr().out == f"{folder} is there already\n"
     assert bench("pull", "cifar10c", "--data-dir", str(tmp_path)) == 2

@@ -17,9 +17,13 @@ def data() -> None:
 @data.command()
 @click.argument("name")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Where to unpack it [default: the store].")
-@click.option("--url", help="A mirror of the published tar; it must have the published md5 all the same.")
+@click.option("--url", help="A mirror of the published tar; it must have the published checksum all the same.")
 def pull(name: str, data_dir: Path | None, url: str | None) -> None:
-    """Fetch and unpack NAME: cifar10-c, cifar100-c or cifar10-p. Run it again to resume where it stopped."""
+    """Fetch and unpack the published set NAME. Run it again to resume where it stopped.
+
+    Sets: cifar10-c, cifar100-c, cifar10-p; imagenet-c-noise, -blur, -weather, -digital and -extra (62 GB together);
+    imagenet-a, imagenet-r, imagenet-v2.
+    """
     from stressbench._util.terminal import Screen
     from stressbench.datasets import pull as pulling
 

@@ -50,5 +50,10 @@ CIFAR10_P = {
 
 def md5(path: Path) -> str:
     """The md5 of a file, in hexadecimal, read in blocks."""
+    return digest(path, "md5")
+
+
+def digest(path: Path, algorithm: str) -> str:
+    """A file's digest by an algorithm of `hashlib`, in hexadecimal, read in blocks."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        return hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()

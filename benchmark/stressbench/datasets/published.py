@@ -133,12 +133,12 @@ def _archives(published: _Published, data_dir: Path | None, images: Pixels) -> d
     if data_dir is not None and not folder.is_dir() and (data_dir / f"{LABELS}.npy").is_file():
         folder = data_dir
     if folder.is_dir():
-        archives["corruption"] = CorruptionArchive(folder, images.size, published.checksums, corrupted.md5)
+        archives["corruption"] = CorruptionArchive(folder, images.size, published.checksums, corrupted.checksum)
     if published.perturbed is not None:
         perturbed = ARCHIVES[published.perturbed]
         folder = place / perturbed.folder
         if folder.is_dir():
-            archives["perturbation"] = PerturbationArchive(folder, images, images.size, perturbed.md5)
+            archives["perturbation"] = PerturbationArchive(folder, images, images.size, perturbed.checksum)
     if published.bar is not None and (place / published.bar).is_dir():
         archives["c-bar"] = CorruptionArchive(place / published.bar, images.size)
     return archives

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import hashlib
 import io
 import json
@@ -11,6 +12,7 @@ import socket
 import tarfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +20,17 @@ import numpy as np
 import pytest
 import torch
 from filelock import FileLock
+from PIL import Image
 
 from stressbench._util.terminal import Screen
 from stressbench.datasets import download, pull
 from stressbench.datasets.official import CorruptionArchive
 from stressbench.datasets.pull import ARCHIVES, PublishedArchive
+from stressbench.datasets.trees import TreeArchive
 from stressbench.errors import UserError
+from stressbench_suites.corruption.engine import CORRUPTIONS, EXTRA_CORRUPTIONS
 
-NAMES = ("fog", "labels")
+NAMES = ("fog.npy", "labels.npy")
 LABELS = torch.tensor([1, 0])
 
 
@@ -59,7 +64,7 @@ def publish(server: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], N
 
     def make(content: bytes) -> None:
         server.content = content
-        archive = PublishedArchive("X-C", 1, hashlib.md5(content).hexdigest(), NAMES)
+        archive = PublishedArchive("X-C", "https://host/X-C.tar", hashlib.md5(content).hexdigest(), NAMES)
         monkeypatch.setitem(ARCHIVES, "x-c", archive)
 
     make(tar(CONTENTS))
@@ -89,7 +94,7 @@ def test_fetch_check_and_unpack(fetch: Any, server: Any, tmp_path: Path) -> None
     checksums = json.loads((tmp_path / "data" / "X-C" / "checksums.json").read_text())
     assert checksums["files"] == {n.removeprefix("X-C/"): hashlib.md5(c).hexdigest() for n, c in CONTENTS.items()}
 
-    archive = CorruptionArchive(tmp_path / "data" / "X-C", archive=ARCHIVES["x-c"].md5)
+    archive = CorruptionArchive(tmp_path / "data" / "X-C", archive=ARCHIVES["x-c"].checksum)
     archive.open([{"corruption": "fog", "severity": 1}], LABELS)
     assert archive.verified is True
 
@@ -163,6 +168,46 @@ def test_files_at_the_top_of_the_tar(fetch: Any, publish: Any, tmp_path: Path) -
     assert (tmp_path / "data" / "X-C" / "fog.npy").read_bytes() == CONTENTS["X-C/fog.npy"]
 
 
+@pytest.mark.parametrize("top", ["blur/", ""])
+def test_a_group_of_imagenet_c(server: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, top: str) -> None:
+    """A tree of images, whether or not its tar holds the group's folder, is read where it was put."""
+    image = io.BytesIO()
+    Image.fromarray(np.full((8, 8, 3), 77, np.uint8)).save(image, "PNG")
+    name = "n01440764/ILSVRC2012_val_00000293"
+    holds = tuple(f"zoom_blur/{severity}" for severity in range(1, 6))
+    server.content = tar({f"{top}{cell}/{name}.JPEG": image.getvalue() for cell in holds})
+    published = replace(ARCHIVES["imagenet-c-blur"], checksum=hashlib.md5(server.content).hexdigest(), holds=holds)
+    monkeypatch.setitem(ARCHIVES, "imagenet-c-blur", published)
+    for already in (False, True):
+        pulled = pull.pull("imagenet-c-blur", Screen(), tmp_path, server.url)
+        assert pulled == pull.Pulled(tmp_path / "ImageNet-C" / "blur", already)
+    assert left(tmp_path) == ["ImageNet-C"]
+    assert left(tmp_path / "ImageNet-C" / "blur") == ["zoom_blur"]
+    archive = TreeArchive(tmp_path / "ImageNet-C", [name], (8, 8))
+    condition = {"corruption": "zoom_blur", "severity": 3}
+    archive.open([condition], torch.tensor([0]))
+    assert archive.read(condition, 0, 1).unique().tolist() == [77]
+
+
+def test_a_compressed_tar_with_a_sha256(server: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    whole = gzip.compress(tar({f"v2/{label}/a.jpeg": bytes(9000) for label in range(3)}))
+    for content, why in ((whole, None), (whole[:-20], "is not a whole tar"), (gzip.compress(b"no tar"), "whole tar")):
+        server.content = content
+        archive = PublishedArchive("v2", "https://host/v2.tar.gz", hashlib.sha256(content).hexdigest(), ("0", "2"))
+        monkeypatch.setitem(ARCHIVES, "v2", archive)
+        shutil.rmtree(tmp_path / "data", ignore_errors=True)
+        if why is None:
+            folder = pull.pull("v2", Screen(), tmp_path / "data", server.url).folder
+            assert (folder / "2" / "a.jpeg").read_bytes() == bytes(9000)
+            assert left(folder) == ["0", "1", "2"]  # of images there are no checksums to write
+            continue
+        with pytest.raises(UserError, match=why):
+            pull.pull("v2", Screen(), tmp_path / "data", server.url)
+    (tmp_path / "data" / "v2.tar.gz").write_bytes(b"something else")
+    with pytest.raises(UserError, match=r"has sha256 \w+, but \w{64} is published"):
+        pull.pull("v2", Screen(), tmp_path / "data", server.url)
+
+
 def test_ctrl_c_keeps_what_came(fetch: Any, server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Impatient(Screen):
         def progress(self, *_: Any) -> Any:
@@ -221,7 +266,13 @@ def test_an_unknown_name(fetch: Any) -> None:
 
 def test_the_published_addresses() -> None:
     assert ARCHIVES["cifar100-c"].url == "https://zenodo.org/records/3555552/files/CIFAR-100-C.tar"
-    assert ARCHIVES["cifar10-p"].md5 == "125d6775afc5846ea84584d7524dedff"
+    assert ARCHIVES["cifar10-p"].checksum == "125d6775afc5846ea84584d7524dedff"
+    assert ARCHIVES["imagenet-c-blur"].url == "https://zenodo.org/records/2235448/files/blur.tar"
+    groups = [name for name in ARCHIVES if name.startswith("imagenet-c-")]
+    cells = [cell for name in groups for cell in ARCHIVES[name].holds]
+    assert {cell.partition("/")[0] for cell in cells} == {*CORRUPTIONS, *EXTRA_CORRUPTIONS}
+    assert len(cells) == len(set(cells)) == 19 * 5
+    assert [name for name, archive in ARCHIVES.items() if archive.algorithm == "sha256"] == ["imagenet-v2"]
 
 
 @pytest.mark.parametrize("status", [403, 404, 503])
