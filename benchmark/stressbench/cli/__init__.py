@@ -18,6 +18,7 @@ from stressbench.cli.listing import list_
 from stressbench.cli.merge import merge
 from stressbench.cli.plot import plot
 from stressbench.cli.plugin import plugin
+from stressbench.cli.report import report
 from stressbench.cli.run import run
 from stressbench.cli.runs import runs
 from stressbench.cli.show import show
@@ -53,6 +54,7 @@ for _command in (
     compare,
     table,
     plot,
+    report,
     data,
     train,
     acquire,

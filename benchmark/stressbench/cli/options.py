@@ -56,6 +56,17 @@ def _named(_context: click.Context, _option: click.Parameter, given: Sequence[st
     return given
 
 
+def _metrics(_context: click.Context, _option: click.Parameter, value: str) -> Sequence[str]:
+    return tuple(name.strip() for name in value.split(",") if name.strip())
+
+
+metrics = click.option(
+    "--metrics",
+    metavar="NAME,NAME,…",
+    default="",
+    callback=_metrics,
+    help="The columns, in this order [default: the first two known ones of each suite].",
+)
 names = click.option(
     "--name",
     "names",

@@ -19,7 +19,7 @@ from stressbench.results.show import ARROW, ROOM, change, number
 
 MOST_RUNS = len(ascii_uppercase)  # they go by letters
 
-_EQUAL = "{0} and {1} are equal: every number in every table is the same"
+EQUAL = "{0} and {1} are equal: every number in every table is the same"
 
 
 def terminal(comparison: Comparison) -> None:
@@ -28,19 +28,19 @@ def terminal(comparison: Comparison) -> None:
     console.width = max(console.width, ROOM)
     console.print(Text("\n" + "\n".join(_heading(comparison))), soft_wrap=True)
     for pair in comparison.pairs:
-        one, two = _letters(pair)
+        one, two = letters(pair)
         if pair.identical:
-            console.print(Text(f"\n{_EQUAL.format(one, two)}"), soft_wrap=True)
+            console.print(Text(f"\n{EQUAL.format(one, two)}"), soft_wrap=True)
         elif pair.differences:
             table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))  # close, to fit in 80 columns mostly
-            for name in _lines(pair)[0]:
+            for name in lines(pair)[0]:
                 table.add_column(name, justify="left" if name in ("metric", "verdict") else "right", no_wrap=True)
-            for line in _lines(pair):
+            for line in lines(pair):
                 table.add_row(*map(Text, line.values()))
             console.print(table)
-        for remark in _remarks(pair):
+        for remark in remarks(pair):
             console.print(Text(remark), soft_wrap=True)
-    console.print(Text(f"\n{_LEGEND}"), soft_wrap=True)
+    console.print(Text(f"\n{LEGEND}"), soft_wrap=True)
 
 
 def markdown(comparison: Comparison) -> str:
@@ -48,12 +48,12 @@ def markdown(comparison: Comparison) -> str:
     parts = ["  \n".join(escape(line) for line in _heading(comparison))]
     for pair in comparison.pairs:
         if pair.identical:
-            parts.append(f"{_EQUAL.format(*_letters(pair))}.")
+            parts.append(f"{EQUAL.format(*letters(pair))}.")
         elif pair.differences:
-            lines = [{name: escape(cell) for name, cell in line.items()} for line in _lines(pair)]
-            parts.append(tabular.markdown(lines, left=("metric", "verdict")))
-        parts += [escape(line) for line in _remarks(pair)]
-    return "\n\n".join([*parts, escape(_LEGEND)])
+            escaped = [{name: escape(cell) for name, cell in line.items()} for line in lines(pair)]
+            parts.append(tabular.markdown(escaped, left=("metric", "verdict")))
+        parts += [escape(line) for line in remarks(pair)]
+    return "\n\n".join([*parts, escape(LEGEND)])
 
 
 def as_csv(comparison: Comparison) -> str:
@@ -107,12 +107,14 @@ def _heading(comparison: Comparison) -> list[str]:
     return [*runs, f"{record.suite.name} on {data.name}, {data.n:,} images, {data.stress} stress", *doubts]
 
 
-def _letters(pair: Pair) -> tuple[str, str]:
+def letters(pair: Pair) -> tuple[str, str]:
+    """What the two runs of a pair go by."""
     return ascii_uppercase[pair.first], ascii_uppercase[pair.second]
 
 
-def _lines(pair: Pair) -> list[dict[str, str]]:
-    one, two = _letters(pair)
+def lines(pair: Pair) -> list[dict[str, str]]:
+    """A line for each metric that both runs have, by heading."""
+    one, two = letters(pair)
     return [
         {
             "metric": f"{d.metric.name} {ARROW[d.metric.better]}",
@@ -126,8 +128,9 @@ def _lines(pair: Pair) -> list[dict[str, str]]:
     ]
 
 
-def _remarks(pair: Pair) -> Iterator[str]:
-    one, two = _letters(pair)
+def remarks(pair: Pair) -> Iterator[str]:
+    """What is to be said below the lines."""
+    one, two = letters(pair)
     noise = [d.metric.name for d in pair.differences if d.verdict == "within noise"]
     if noise and not pair.identical:
         yield f"within noise between {one} and {two}: {', '.join(noise)}"
@@ -137,7 +140,7 @@ def _remarks(pair: Pair) -> Iterator[str]:
         yield f"unknown for {one} or {two}: {', '.join(pair.unknown)}"
 
 
-_LEGEND = (
+LEGEND = (
     f"intervals: {100 * LEVEL:.0f} %, delete-a-group jackknife over the images; p: paired t-test of the same groups, "
     f"two-sided, adjusted for the number of metrics (Holm); within noise: p ≥ {1 - LEVEL:.2g}\n"
     "they speak of these trained models on images like these, and not of other trainings"

@@ -55,12 +55,15 @@ def draw(paths: Sequence[Path], out: Path, labels: Sequence[str] = ()) -> Iterat
 
     Raises `UserError` for runs that cannot be compared, damaged tables, and a folder that cannot be written.
     """
-    found = runs.load_alike(paths, labels)
+    for name, drawn in rendered(runs.load_alike(paths, labels)):
+        yield Drawn(name, [], str(drawn)) if isinstance(drawn, LeftOut) else Drawn(name, style.save(drawn, out, name))
+
+
+def rendered(found: Sequence[Run]) -> Iterator[tuple[str, style.Files | LeftOut]]:
+    """Each figure's files by suffix, or why it cannot be drawn of these runs, which are alike."""
     with mpl_style.context(["default", style.RC]):  # a person's own settings would make other bytes
         for name, figure in figures(found).items():
             try:
-                drawn = figure(found)
+                yield name, style.files(figure(found))
             except LeftOut as why:
-                yield Drawn(name, [], str(why))
-            else:
-                yield Drawn(name, style.save(drawn, out, name))
+                yield name, why

@@ -7,7 +7,7 @@ import math
 import re
 import textwrap
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,6 +52,9 @@ RC: dict[str, Any] = {
     "savefig.dpi": 200,
     "svg.hashsalt": "stressbench",  # or the names inside an SVG would be random
 }
+
+
+Files = Mapping[str, bytes]
 
 
 class LeftOut(Exception):
@@ -143,21 +146,27 @@ def shown(value: float | None, metric: Metric) -> float:
     return 100 * value if metric.unit == "fraction" else value
 
 
-def save(figure: Figure, out: Path, name: str) -> list[Path]:
-    """Write a figure as PNG and SVG and return the paths. Raises `UserError` if they cannot be written."""
+def files(figure: Figure) -> Files:
+    """A figure as PNG and SVG, by suffix."""
     # The solver of the layout differs in the last bit from one time to the next.
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     for ax in figure.axes:
         left, bottom, width, height = ax.get_position().bounds
         ax.set_position((round(left, 4), round(bottom, 4), round(width, 4), round(height, 4)))
-    paths = []
+    found = {}
     for suffix, metadata in (("png", {}), ("svg", {"Date": None})):
         content = io.BytesIO()
         figure.savefig(content, format=suffix, metadata=metadata)
-        path = out / f"{name}.{suffix}"
-        with writing(out):
-            out.mkdir(parents=True, exist_ok=True)
-            replace(path, content.getvalue())
-        paths.append(path)
+        found[suffix] = content.getvalue()
+    return found
+
+
+def save(found: Files, out: Path, name: str) -> list[Path]:
+    """Write the files of a figure and return their paths. Raises `UserError` if they cannot be written."""
+    paths = [out / f"{name}.{suffix}" for suffix in found]
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+        for path, content in zip(paths, found.values(), strict=True):
+            replace(path, content)
     return paths

@@ -77,13 +77,7 @@ def result(suite: Suite, record: Record, folder: Path, every: bool = False) -> N
 def markdown(suite: Suite, record: Record) -> str:
     """The conditions, metrics and curves as Markdown tables."""
     parts = [escape(_title(record))]
-    cells = [
-        {
-            **{name: escape(_value(row.condition.get(name))) for name in _fields(record)},
-            **{_heading(m): number(row.metrics.get(m.name), m) for m in suite.row_metrics},
-        }
-        for row in record.conditions
-    ]
+    cells = [{name: escape(cell) for name, cell in line.items()} for line in by_condition(suite, record)]
     parts.append(tabular.markdown(cells, left=_fields(record)))
     known = [m for m in suite.metrics if record.metrics.get(m.name) is not None]
     if known:
@@ -101,6 +95,17 @@ def markdown(suite: Suite, record: Record) -> str:
         parts.append(tabular.markdown(curves, left=["metric by draws"]))
     parts += [escape(f"doubtful ({finding.check}): {finding.message}") for finding in record.findings]
     return "\n\n".join(parts)
+
+
+def by_condition(suite: Suite, record: Record) -> list[dict[str, str]]:
+    """A line for each condition: its fields, and its metrics as they are shown."""
+    return [
+        {
+            **{name: _value(row.condition.get(name)) for name in _fields(record)},
+            **{_heading(m): number(row.metrics.get(m.name), m) for m in suite.row_metrics},
+        }
+        for row in record.conditions
+    ]
 
 
 def as_csv(suite: Suite, record: Record) -> str:

@@ -48,17 +48,25 @@ class Summary:
     columns: Sequence[str]
     rows: dict[str, dict[str, Cell]]
 
+    def heading(self, column: str) -> str:
+        """A column's heading, with an arrow in the better direction."""
+        metric = next(cells[column].metric for cells in self.rows.values() if column in cells)
+        return f"{column} {ARROW[metric.better]}".strip()
 
-def summary(paths: Sequence[Path], names: Sequence[str] = (), labels: Sequence[str] = ()) -> Summary:
-    """Read runs and put the metrics called `names` side by side; without names, each suite's first two that are known.
 
-    `labels` are what the runs are called, where they are not called by their models.
+def summary(paths: Sequence[Path], names: Sequence[str] = (), called: Sequence[str] = ()) -> Summary:
+    """`of_runs` of these run folders or record files; `called` name them where their models do not."""
+    return of_runs(runs.load_all(paths, called), names)
+
+
+def of_runs(found: Sequence[Run], names: Sequence[str] = ()) -> Summary:
+    """Put the metrics called `names` of runs side by side; without names, each suite's first two that are known.
 
     Raises `UserError` where runs of one suite do not compare, where two runs are of the same model and suite, and for a
     metric that no run has.
     """
     suites: dict[str, list[Run]] = {}
-    for run in runs.load_all(paths, labels):
+    for run in found:
         suites.setdefault(run.record.suite.name, []).append(run)
     for alike in suites.values():
         for other in alike[1:]:
@@ -67,7 +75,7 @@ def summary(paths: Sequence[Path], names: Sequence[str] = (), labels: Sequence[s
     for name in names:
         if name not in known:
             raise UserError(f"no run has a metric '{name}': {did_you_mean(name, known)}known are: {', '.join(known)}")
-    called = _labels([run for alike in suites.values() for run in alike])
+    called = labels([run for alike in suites.values() for run in alike])
     table: dict[str, dict[str, Cell]] = {}
     columns: dict[str, int] = {}
     for suite, alike in suites.items():
@@ -89,8 +97,7 @@ def as_markdown(table: Summary) -> str:
     """A Markdown table: the best of each column bold, those that are not told apart from it with a dagger."""
 
     def shown(cell: Cell) -> str:
-        text = _text(cell)
-        return f"**{text}**" if cell.best else text
+        return f"**{text(cell)}**" if cell.best else text(cell)
 
     return tabular.markdown(_cells(table, tabular.escape, shown), left=["model"])
 
@@ -100,12 +107,12 @@ def as_latex(table: Summary) -> str:
     import pandas as pd
 
     def shown(cell: Cell) -> str:
-        text = _latex(_text(cell))
-        return rf"\textbf{{{text}}}" if cell.best else text
+        written = _latex(text(cell))
+        return rf"\textbf{{{written}}}" if cell.best else written
 
     frame = pd.DataFrame(_cells(table, _latex, shown), dtype="object")
-    text: str = frame.to_latex(index=False, escape=False, column_format="l" + "r" * len(table.columns))
-    return text.removesuffix("\n")
+    written: str = frame.to_latex(index=False, escape=False, column_format="l" + "r" * len(table.columns))
+    return written.removesuffix("\n")
 
 
 def as_csv(table: Summary) -> str:
@@ -126,20 +133,20 @@ def _known(alike: Sequence[Run]) -> list[Metric]:
     return [m for m in alike[0].suite.metrics if any(run.record.metrics.get(m.name) is not None for run in alike)]
 
 
-def _labels(found: Sequence[Run]) -> dict[Path, str]:
-    """What each run is called in the first column: the model, and what tells it from others of the same name."""
+def labels(found: Sequence[Run]) -> dict[Path, str]:
+    """What each run is called: the model, and what tells it from others of the same name."""
     datasets = {run.record.dataset.fingerprint for run in found}
     alike: dict[str, dict[tuple[str, str], ModelInfo]] = {}  # the models of each name, by spec and weights
     for run in found:
         model = run.record.model
         alike.setdefault(model.label, {})[model.spec, model.weights_checksum] = model
-    labels = {}
+    found_labels = {}
     for run in found:
         model = run.record.model
         label = model.label if len(datasets) == 1 else f"{model.label}, {dataset_label(run.record)}"
         which = _which(model, list(alike[model.label].values()))
-        labels[run.path] = f"{label} ({which})" if which else label
-    return labels
+        found_labels[run.path] = f"{label} ({which})" if which else label
+    return found_labels
 
 
 def _which(model: ModelInfo, alike: Sequence[ModelInfo]) -> str:
@@ -182,21 +189,21 @@ def _tied(best: Cell, other: Cell) -> bool:
     return half is not None and abs(best.value - other.value) <= half
 
 
-def _text(cell: Cell) -> str:
+def text(cell: Cell) -> str:
+    """A number with its interval, and the mark of a tie."""
     ends = cell.ends
     around = "" if ends is None else f" ({interval(ends, cell.metric)})"
     return number(cell.value, cell.metric) + around + TIE * cell.tied
 
 
 def _cells(table: Summary, plain: Callable[[str], str], shown: Callable[[Cell], str]) -> list[dict[str, str]]:
-    def heading(column: str) -> str:
-        metric = next(cells[column].metric for cells in table.rows.values() if column in cells)
-        return plain(f"{column} {ARROW[metric.better]}".strip())
-
     return [
         {
             "model": plain(label),
-            **{heading(column): shown(cells[column]) if column in cells else "–" for column in table.columns},
+            **{
+                plain(table.heading(column)): shown(cells[column]) if column in cells else "–"
+                for column in table.columns
+            },
         }
         for label, cells in table.rows.items()
     ]
