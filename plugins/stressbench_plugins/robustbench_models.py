@@ -11,7 +11,7 @@ import importlib.util
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 from typing import Any, Literal, get_args
 
@@ -46,7 +46,7 @@ def robustbench(dataset: Dataset, argument: str, threat: Threat = "Linf", zoo: Z
     network: nn.Module = entry["model"]()
     network.register_load_state_dict_pre_hook(_completed)  # type: ignore[no-untyped-call]
     preprocessing = f", for images by {entry['preprocessing']}" if entry.get("preprocessing") else ""
-    network.source = f"robustbench {version('robustbench')}{preprocessing}"  # type: ignore[assignment]
+    network.source = f"robustbench {_release('robustbench')}{preprocessing}"  # type: ignore[assignment]
     network.untrained = True  # type: ignore[assignment]
     return network
 
@@ -67,7 +67,7 @@ def _without_initialisation(name: str) -> Iterator[None]:
     RobustBench's imports the module `autoattack`, which no package on PyPI brings.
     """
     found = importlib.util.find_spec(name)
-    if found is None or found.submodule_search_locations is None:
+    if found is None or found.submodule_search_locations is None or _release(name) is None:
         raise UserError("robustbench is not installed: pip install 'stressbench[robustbench]'")
     bare = ModuleType(name)
     bare.__path__ = list(found.submodule_search_locations)
@@ -78,6 +78,14 @@ def _without_initialisation(name: str) -> Iterator[None]:
     finally:
         if before is None:
             del sys.modules[name]
+
+
+def _release(name: str) -> str | None:
+    """An installed distribution's version; None where there is none, or what is left of one."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
 def _completed(module: nn.Module, given: dict[str, Tensor], prefix: str, *_: object) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
@@ -148,6 +149,16 @@ def test_a_file_of_another_network_is_refused(content: dict[str, Tensor], tmp_pa
 def test_what_the_zoo_does_not_have_is_refused(spec: str, name: str, words: str) -> None:
     with pytest.raises(UserError, match=words):
         registry.model(spec, data(name))
+
+
+@pytest.mark.usefixtures("zoo")
+def test_a_folder_that_an_uninstalled_package_left_behind_is_not_taken_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("stressbench_plugins.robustbench_models.version", missing)
+    with pytest.raises(UserError, match=r"robustbench is not installed: pip install 'stressbench\[robustbench\]'"):
+        registry.model("robustbench:Wong2020Fast", data())
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")

@@ -181,3 +181,10 @@ def test_a_benchmark_stands_for_its_sources_and_each_missing_one_is_named(
     with pytest.raises(SystemExit):
         main(["run", "--suite", "ood", "--sources", "openood-imagenet", "--model", "tiny", "--out", str(tmp_path)])
     assert "5 of 5 sources are missing: ssb-hard, ninco, inaturalist, textures, openimage-o" in capsys.readouterr().err
+
+
+def test_the_runs_own_dataset_is_not_from_elsewhere() -> None:
+    why = OodSuite(sources=("noise", "digits")).unsupported(digits("test"))
+    assert why is not None
+    assert "leave digits out" in why
+    assert OodSuite().unsupported(digits("test")) is None

@@ -1,14 +1,15 @@
 """AutoAttack by its authors' code (Croce and Hein, 2020), as the package pyautoattack distributes it.
 
 `pyautoattack` is the standard version; `pyautoattack,version=plus` or `rand`; `pyautoattack,attacks=apgd-ce+square`
-names single ones. The package is an extra. Its attacks are seeded for each batch, so what they find depends on the
-batch size; the images that they are given are those that are still right, so a harder attack follows an easier one.
+names single ones, and `apgd-ce` alone is short for `pyautoattack,attacks=apgd-ce`. The package is an extra. Its attacks
+are seeded for each batch, so what they find depends on the batch size; the images that they are given are those that
+are still right, so a harder attack follows an easier one.
 """
 
 from __future__ import annotations
 
 import hashlib
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,16 @@ VERSIONS = {
 # Classes below which a loss has no meaning: the targeted DLR loss compares with the fourth largest logit, DLR with the
 # third.
 _FEWEST = {"apgd-t": 4, "apgd-dlr": 3}
+SINGLE = VERSIONS["plus"]
+"""All of its attacks, each of which can be named alone."""
 _TARGETS = 9  # of targeted attacks; one less than there are classes where that is less
+
+
+def named(spec: Spec) -> Spec:
+    """The name that conditions have: of a single attack, with the package that it is from."""
+    if spec.name not in SINGLE:
+        return spec
+    return Spec("pyautoattack", spec.argument, {"attacks": spec.name, **spec.options})
 
 
 class Official:
@@ -48,11 +58,13 @@ class Official:
         """Raises `UserError` where pyautoattack is not installed, and for unknown versions, attacks and options."""
         try:
             import pyautoattack
-        except ImportError as error:
+
+            self._release = version("pyautoattack")
+        except (ImportError, PackageNotFoundError) as error:
             raise UserError("pyautoattack is not installed: pip install 'stressbench[attacks]'") from error
         self._library: Any = pyautoattack
         self.norm = norm
-        self._spec = spec
+        self._spec = spec = named(spec)
         unknown = [name for name in spec.options if name not in ("version", "attacks")]
         if spec.argument or unknown or len(spec.options) > 1:
             raise UserError(f"'{spec}' does not fit pyautoattack: it has one option, version or attacks")
@@ -61,9 +73,9 @@ class Official:
             raise UserError(f"invalid version={self._version}: expected {', '.join(VERSIONS)}")
         self.attacks = split(spec.options["attacks"], "+") if "attacks" in spec.options else VERSIONS[self._version]
         for name in self.attacks:
-            if name not in VERSIONS["plus"]:
-                hint = did_you_mean(name, VERSIONS["plus"])
-                raise UserError(f"AutoAttack has no attack '{name}': {hint}it has {', '.join(VERSIONS['plus'])}")
+            if name not in SINGLE:
+                hint = did_you_mean(name, SINGLE)
+                raise UserError(f"AutoAttack has no attack '{name}': {hint}it has {', '.join(SINGLE)}")
 
     @property
     def protocol(self) -> str:
@@ -72,7 +84,7 @@ class Official:
         digest = hashlib.sha256()
         for path in sorted(folder.rglob("*.py")):
             digest.update(path.relative_to(folder).as_posix().encode() + b"\n" + path.read_bytes())
-        return f"pyautoattack {version('pyautoattack')}, sha256:{digest.hexdigest()}"
+        return f"pyautoattack {self._release}, sha256:{digest.hexdigest()}"
 
     @property
     def fewest_classes(self) -> int:

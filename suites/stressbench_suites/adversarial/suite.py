@@ -30,7 +30,7 @@ from stressbench_suites.adversarial import audit, worst
 from stressbench_suites.adversarial.attacks import SHARES, Attacked, Norm, Victim, corner, fgsm, noise, pgd
 from stressbench_suites.adversarial.external import External
 from stressbench_suites.adversarial.numbers import budgets, number
-from stressbench_suites.adversarial.official import Official
+from stressbench_suites.adversarial.official import SINGLE, Official, named
 from stressbench_suites.adversarial.spatial import Spatial
 from stressbench_suites.adversarial.worst import CLEAN
 
@@ -152,17 +152,17 @@ class AdversarialSuite(StressSuite):
             self._add(text)
 
     def _add(self, text: str) -> None:
-        spec = parse(text)
+        spec = named(parse(text))
         if spec.name == "spatial":
             self._others[str(spec)] = Spatial(spec, self._verdicts_only)
         elif spec.name in OTHERS:
             kind = Official if spec.name == "pyautoattack" else External
             self._others[str(spec)] = kind(spec, self._norm)
         elif spec.name not in OURS:
-            known = (*OURS, *OTHERS)
+            known = (*OURS, *OTHERS, *SINGLE)
             raise UserError(
                 f"there is no attack '{spec.name}': {did_you_mean(spec.name, known)}there are {', '.join(OURS)}, "
-                "spatial, torchattacks:CLASS, autoattack and pyautoattack"
+                f"spatial, torchattacks:CLASS, autoattack, pyautoattack and its {', '.join(SINGLE)}"
             )
         elif spec.argument or spec.options:
             raise UserError(f"'{text}' does not fit {spec.name}: it follows --eps, --norm, --steps and --restarts")
@@ -174,8 +174,8 @@ class AdversarialSuite(StressSuite):
             if dataset.classes < attack.fewest_classes:
                 return (
                     f"{name} needs {attack.fewest_classes} classes or more and it has {dataset.classes}: leave that "
-                    "attack out (torchattacks:APGD, FAB and Square, named one by one, take any number; "
-                    "robust_accuracy joins them)"
+                    "attack out (apgd-ce, fab and square, named one by one, take any number; robust_accuracy joins "
+                    "them)"
                 )
         return None
 

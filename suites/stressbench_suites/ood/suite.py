@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from stressbench import metrics
-from stressbench.contracts import Batch, Columns, Condition, Metric, Metrics, Predictor, Suite
+from stressbench.contracts import Batch, Columns, Condition, Dataset, Metric, Metrics, Predictor, Suite
 from stressbench.errors import UserError, did_you_mean
 from stressbench_suites.corruption.engine import ENGINE_VERSION
 from stressbench_suites.corruption.suite import CorruptionSuite
@@ -106,6 +106,11 @@ class OodSuite(Suite):
         if self._corruption is not None:
             own += [{"source": "none", **c} for c in self._corruption.conditions() if c["severity"] != 0]
         return [*own, *({"source": source} for source in self._sources)]
+
+    def unsupported(self, dataset: Dataset) -> str | None:
+        if dataset.name not in self._sources:
+            return None
+        return f"--sources names it, and its own images are not from elsewhere: leave {dataset.name} out"
 
     def source(self, condition: Condition) -> str | None:
         return None if condition["source"] == "none" else str(condition["source"])

@@ -183,7 +183,7 @@ def test_robust_accuracy_joins_what_each_attack_fools() -> None:
 
 
 def test_with_autoattack_robust_accuracy_needs_no_warning() -> None:
-    tried: list[Condition] = [{"attack": name, "norm": "linf", "eps": 0.1} for name in ("pgd", "autoattack")]
+    tried: list[Condition] = [{"attack": name, "norm": "linf", "eps": 0.1} for name in ("pgd", "pyautoattack")]
     rows: list[Metrics] = [{"robust_accuracy": 0.3}] * 2
     assert [f.check for f in AdversarialSuite().findings(tried, rows)] == ["not-audited"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
@@ -94,7 +95,8 @@ def test_a_record_says_which_code_attacked() -> None:
     [
         ("pyautoattack", True),
         ("pyautoattack,version=plus", True),
-        ("torchattacks:AutoAttack", True),
+        ("torchattacks:AutoAttack", False),
+        ("autoattack", False),
         ("pyautoattack,attacks=apgd-ce", False),
         ("torchattacks:APGD", False),
     ],
@@ -102,3 +104,35 @@ def test_a_record_says_which_code_attacked() -> None:
 def test_robust_accuracy_is_an_upper_bound_without_autoattack(attack: str, whole: bool) -> None:
     found = list(worst.findings([{"attack": attack, "norm": "linf", "eps": EPS}], [{"robust_accuracy": 0.5}]))
     assert (not found) is whole
+
+
+@pytest.mark.parametrize("name", ["apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square"])
+def test_each_of_its_attacks_can_be_named_alone(name: str) -> None:
+    short = AdversarialSuite(attack=(name,), eps=(str(EPS),), audit=False)
+    assert (
+        short.conditions() == AdversarialSuite((f"pyautoattack,attacks={name}",), (str(EPS),), audit=False).conditions()
+    )
+    with pytest.raises(UserError, match="does not fit pyautoattack: it has one option"):
+        AdversarialSuite(attack=(f"{name},version=rand",))
+
+
+def test_torchattacks_makes_fewer_steps_than_the_finding_says_of_its_authors() -> None:
+    torchattacks = pytest.importorskip("torchattacks")
+    theirs = torchattacks.AutoAttack(Linear(5), n_classes=5)._autoattack.attacks
+    assert {attack.steps for attack in theirs if hasattr(attack, "steps")} == {10}
+    authors = pyautoattack.AutoAttack(Linear(5), norm="Linf", eps=EPS, device="cpu")
+    assert {authors.apgd.n_iter, authors.apgd_targeted.n_iter, authors.fab.n_iter} == {100}
+    condition = {"attack": "autoattack", "norm": "linf", "eps": EPS}
+    (found,) = worst.findings([condition], [{"robust_accuracy": 0.5}])
+    assert "torchattacks' AutoAttack makes 10 steps of each attack where that of its authors makes 100" in found.message
+    both = [condition, condition | {"attack": "pyautoattack"}]
+    assert not list(worst.findings(both, [{"robust_accuracy": 0.5}] * 2))
+
+
+def test_what_is_left_of_an_installation_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("stressbench_suites.adversarial.official.version", missing)
+    with pytest.raises(UserError, match="pyautoattack is not installed"):
+        AdversarialSuite(attack=("apgd-ce",))
