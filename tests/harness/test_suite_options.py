@@ -61,7 +61,7 @@ def test_a_preview_takes_them_too() -> None:
     [
         (("--limt", "5"), "no option --limt in `bench run` or in corruption: did you mean '--limit'?"),
         (("--severity", "5"), "no option --severity in `bench run` or in corruption: did you mean '--severities'?"),
-        (("--quux", "5"), "no option --quux in `bench run` or in corruption: `bench show corruption` lists"),
+        (("--xyz", "5"), "no option --xyz in `bench run` or in corruption: `bench show corruption` lists"),
         (("-o", "severity=5"), "no option 'severity' in corruption: did you mean 'severities'? known options are: bas"),
         (("-o", "severities"), "'severities' is not an option: write KEY=VALUE"),
         (("--suite", "corruption,severities=1", "--severities", "2"), "option 'severities' appears twice, in 'corr"),

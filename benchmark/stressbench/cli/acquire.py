@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from stressbench.cli import options
+from stressbench.cli import completion, options
 
 
 @click.command()
-@click.option("--model", metavar="NAME", help="A trained stochastic model.")
+@click.option("--model", metavar="NAME", shell_complete=completion.names("models"), help="A trained stochastic model.")
 @options.weights("Its weights, as in `bench run`.")
 @options.dataset("The dataset that has the pool, and that the model was trained on.", default=None)
 @options.data_dir()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from stressbench.cli import options
+from stressbench.cli import completion, options
 
 
 @click.group()
@@ -32,7 +32,7 @@ def pull(name: str, data_dir: Path | None, url: str | None) -> None:
 
 
 @data.command()
-@click.option("--dataset", required=True, help="The clean images.")
+@click.option("--dataset", required=True, shell_complete=completion.names("datasets"), help="The clean images.")
 @click.option("--corruption", "corruptions", multiple=True, help="Only this one; may be repeated.")
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="The folder to write to.")
 @options.limit
@@ -67,6 +67,7 @@ def corrupt(
 @click.option(
     "--suite",
     metavar="NAME",
+    shell_complete=completion.names("suites"),
     help=f"A suite, with options as NAME,option=value [default: {options.SUITE}, at one severity].",
 )
 @options.suite_options
@@ -77,6 +78,7 @@ def corrupt(
 @click.option(
     "--model",
     metavar="NAME",
+    shell_complete=completion.names("models"),
     help="The model that attacks look through, or whose dense predictions are drawn; options as in `bench run`.",
 )
 @options.weights("Its weights, as in `bench run`.")

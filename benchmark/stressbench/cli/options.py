@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from stressbench.cli import completion
 from stressbench.cli.sections import SectionedCommand
 from stressbench.errors import BrokenPlugin, UserError, did_you_mean
 
@@ -24,7 +25,13 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 def dataset(text: str = "For example cifar100, or imagefolder,size=64.", default: str | None = DATASET) -> Decorator:
-    return click.option("--dataset", default=default, show_default=default is not None, help=text)
+    return click.option(
+        "--dataset",
+        default=default,
+        show_default=default is not None,
+        help=text,
+        shell_complete=completion.names("datasets"),
+    )
 
 
 def data_dir(text: str = "The folder of the data.") -> Decorator:
@@ -46,6 +53,8 @@ seed = click.option(
 
 def _named(_context: click.Context, _option: click.Parameter, given: Sequence[str]) -> Sequence[str]:
     """Display names."""
+    if not given:
+        return given
     from stressbench.record import display_name
 
     for text in given:
@@ -87,10 +96,10 @@ labels = click.option(
 
 def _shard(_context: click.Context, _option: click.Parameter, value: str | None) -> Any:
     """A part of N, as 2/8."""
-    from stressbench.execution.request import Shard
-
     if value is None:
         return None
+    from stressbench.execution.request import Shard
+
     index, slash, count = value.partition("/")
     if not (slash and all(word.isascii() and word.isdigit() and len(word) < 9 for word in (index, count))):
         raise click.BadParameter(f"'{value}' is not a part: write, for example, 2/8 for the second of eight")
@@ -173,6 +182,8 @@ class SuiteCommand(SectionedCommand):
     """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if ctx.resilient_parsing:  # a shell asks what may follow: nothing is imported for that
+            return super().parse_args(ctx, args)
         parser = self.make_parser(ctx)
         parser.ignore_unknown_options = True
         given, rest, _ = parser.parse_args(list(args))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from stressbench.cli import options
+from stressbench.cli import completion, options
 from stressbench.errors import UserError
 
 _MARKS = {"passed": "✓", "noted": "!", "failed": "✗", "skipped": "–"}
@@ -37,7 +37,7 @@ def new(name: str, out: Path | None) -> None:
 
 
 @plugin.command()
-@click.argument("name")
+@click.argument("name", shell_complete=completion.names("models"))
 @options.dataset("Build it for this dataset [default: random 32×32 images, 10 classes].", default=None)
 @options.data_dir()
 @options.dataset_name

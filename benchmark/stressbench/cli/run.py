@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stressbench.cli import options
+from stressbench.cli import completion, options
 from stressbench.errors import UserError
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ _SECTIONS = {
 
 
 @click.command(cls=options.SuiteCommand, sections=_SECTIONS)
-@click.argument("named", nargs=-1, metavar="[MODEL]...")
+@click.argument("named", nargs=-1, metavar="[MODEL]...", shell_complete=completion.names("models"))
 @click.option(
     "--suite",
     "suites",
@@ -53,6 +53,7 @@ _SECTIONS = {
     default=(options.SUITE,),
     show_default=True,
     metavar="NAME",
+    shell_complete=completion.names("suites"),
     help="A suite, with options as NAME,option=value; may be repeated. `all`: every one that the dataset supports.",
 )
 @options.suite_options
@@ -62,6 +63,7 @@ _SECTIONS = {
     multiple=True,
     show_default=options.MODEL,
     metavar="NAME",
+    shell_complete=completion.names("models"),
     help="A model, with options as NAME,option=value; may be repeated, or stand without --model.",
 )
 @options.dataset()

@@ -14,6 +14,8 @@ class _ListByDefault(click.Group):
     """A group that takes words which are not its commands for those of `ls`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if ctx.resilient_parsing and not args:
+            return super().parse_args(ctx, args)  # a shell asks which commands there are
         named = args and (args[0] in self.commands or args[0] in ctx.help_option_names)
         return super().parse_args(ctx, args if named else ["ls", *args])
 

@@ -6,13 +6,18 @@ from pathlib import Path
 
 import click
 
-from stressbench.cli import options
+from stressbench import registry
+from stressbench.cli import completion, options
 from stressbench.cli.formats import forms
 from stressbench.errors import UserError
 
 
 @click.command()
-@click.argument("target", metavar="MODEL|SUITE|DATASET|RECIPE|RUN")
+@click.argument(
+    "target",
+    metavar="MODEL|SUITE|DATASET|RECIPE|RUN",
+    shell_complete=completion.names(*registry.KINDS, paths=True),
+)
 @options.dataset("The dataset that the model is built for.")
 @options.data_dir()
 @options.dataset_name
@@ -31,7 +36,6 @@ def show(
 
     Given a run folder or a record file instead, print the record again: as tables, or in the form that is asked for.
     """
-    from stressbench import registry
     from stressbench.execution import explain
     from stressbench.results import runs
     from stressbench.results import show as shown

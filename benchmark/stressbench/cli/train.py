@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import click
 from annotated_types import Gt
 
-from stressbench.cli import options
+from stressbench.cli import completion, options
 from stressbench.errors import Interrupted
 from stressbench.recipe import Options
 
@@ -43,6 +43,7 @@ def _training_options(command: Callable[..., None]) -> Callable[..., None]:
             default=option.default,
             show_default=option.default is not None,
             help=option.metadata["help"],
+            shell_complete=completion.names("recipes") if option.name == "recipe" else None,
         )(command)
     return command
 
@@ -59,7 +60,13 @@ def _click_type(hint: Any) -> click.ParamType[Any] | None:
 
 
 @click.command()
-@click.option("--model", required=True, metavar="NAME", help="The model, with options as NAME,option=value.")
+@click.option(
+    "--model",
+    required=True,
+    metavar="NAME",
+    shell_complete=completion.names("models"),
+    help="The model, with options as NAME,option=value.",
+)
 @options.dataset()
 @options.data_dir()
 @options.dataset_name
