@@ -8,6 +8,7 @@ import click
 import pytest
 
 from harness.made_runs import bench
+from stressbench import record
 from stressbench.cli.run import run
 
 FEW = ("--corruptions", "fog", "--severities", "2", "--limit", "8")
@@ -109,3 +110,31 @@ def test_flags_that_decide_what_is_printed_exclude_each_other(
 ) -> None:
     assert bench("run", "tiny", *both) == 2
     assert "exclude each other" in capsys.readouterr().err
+
+
+def test_several_runs_end_with_one_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    suites = ("--suite", "corruption,corruptions=fog,severities=2", "--suite", "frequency,bands=2")
+    assert (
+        bench("run", "tiny", "tiny,width=4", *suites, "--limit", 8, "--out", tmp_path, "--name", "a", "--name", "b")
+        == 0
+    )
+    shown = capsys.readouterr().out
+    table = shown[shown.rindex("model ") :]
+    heading, _, first, second = table.splitlines()[:4]
+    columns = [word for word in heading.split() if word not in ("↓", "↑")]
+    assert columns[:3] == ["model", "clean_error", "clean_nll"]
+    assert len(columns) == 5
+    found = {path: record.load(path) for path in tmp_path.glob("digits*")}
+    for line, name in ((first, "a"), (second, "b")):
+        (corruption,) = [one for one in found.values() if (one.model.name, one.suite.name) == (name, "corruption")]
+        value = corruption.metrics["clean_nll"]
+        assert value is not None
+        assert line.split()[0] == name
+        assert f"{value:.3f} (" in line
+    assert bench("run", "tiny", *suites[:2], "--limit", 8, "--out", tmp_path) == 0
+    assert "bench table" not in capsys.readouterr().out
+
+
+def test_runs_that_have_no_common_table_are_a_note(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench("run", "tiny", "tiny", *FEW, "--out", tmp_path) == 0
+    assert "there is no table of all runs: " in capsys.readouterr().err

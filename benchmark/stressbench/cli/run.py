@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from stressbench._util.terminal import Screen
     from stressbench.execution.plan import Failure
     from stressbench.execution.request import Computing, RunRequest
+    from stressbench.execution.session import Finished
 
 
 def _sizes(_context: click.Context, _option: click.Parameter, value: str | None) -> tuple[int, ...]:
@@ -131,6 +132,7 @@ def run(
         return
     finished: list[tuple[str, str]] = []
     failures: list[Failure] = []
+    records: list[Finished] = []
     # What a plugin prints is not for the reader of the records.
     with (
         stdout_for_records() if as_json or quiet else nullcontext(sys.stdout) as stdout,
@@ -145,6 +147,7 @@ def run(
                 screen.note(str(outcome))
                 continue
             finished.append((str(outcome.plan.model), outcome.record.suite.name))
+            records.append(outcome)
             with printing():
                 if as_json:
                     click.echo(outcome.record.model_dump_json(), file=stdout)
@@ -155,7 +158,23 @@ def run(
                     )
                 else:
                     show.result(outcome.plan.suite, outcome.record, outcome.folder, verbose)
+    if len(records) > 1 and not (as_json or quiet):
+        with printing():
+            _together(records, screen)
     close(str(rest["dataset"]), out, finished, failures)
+
+
+def _together(records: Sequence[Finished], screen: Screen) -> None:
+    """Print the first metrics of several runs in one table."""
+    from stressbench.results import runs, summary
+
+    try:
+        table = summary.of_runs([runs.of_record(one.folder, one.record) for one in records])
+    except UserError as error:
+        screen.note(f"there is no table of all runs: {error}")
+        return
+    summary.terminal(table)
+    click.echo(f"`bench table {records[0].folder} …` has other metrics and forms, and `bench report` all in one page")
 
 
 def _require_one(flags: Mapping[str, bool]) -> None:

@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from stressbench._util import tabular
 from stressbench.contracts import Metric
@@ -15,7 +19,7 @@ from stressbench.record import ModelInfo, dataset_label
 from stressbench.results import runs
 from stressbench.results.resampling import half_width
 from stressbench.results.runs import Run
-from stressbench.results.show import ARROW, HEADLINE, interval, number
+from stressbench.results.show import ARROW, HEADLINE, ROOM, interval, number
 
 TIE = "†"  # beside a number that the images do not tell apart from the best one
 
@@ -91,6 +95,25 @@ def of_runs(found: Sequence[Run], names: Sequence[str] = ()) -> Summary:
                     )
                 row[heading] = cell
     return Summary(sorted(columns, key=lambda heading: columns[heading]), table)
+
+
+def terminal(table: Summary) -> None:
+    """Print a table: the best of each column bold, those that are not told apart from it with a dagger."""
+    console = Console(highlight=False)
+    console.width = max(console.width, ROOM)
+    shown = Table(box=SIMPLE_HEAD, pad_edge=False)
+    shown.add_column("model", no_wrap=True)
+    for column in table.columns:
+        shown.add_column(Text(table.heading(column)), justify="right", no_wrap=True)
+    for label, cells in table.rows.items():
+        texts = [
+            Text(text(cells[column]), style="bold" if cells[column].best else "") if column in cells else "–"
+            for column in table.columns
+        ]
+        shown.add_row(Text(label), *texts)
+    console.print(shown)
+    if any(cell.tied for cells in table.rows.values() for cell in cells.values()):
+        console.print(Text(f"{TIE} not told apart from the best by these images"), soft_wrap=True)
 
 
 def as_markdown(table: Summary) -> str:
