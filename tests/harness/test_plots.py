@@ -6,18 +6,23 @@ import json
 import math
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
 from harness.made_runs import bench, fake_suites, made
-from stressbench.plots import style
+from stressbench.contracts import Axis
+from stressbench.plots import by_axis, style
 from stressbench.plots.draw import figures
+from stressbench.results import selection
+from stressbench.results.resampling import interval
 from stressbench.results.runs import Run, load_alike
 
 SUITES = {
@@ -27,9 +32,9 @@ SUITES = {
     "frames": "frames",
 }
 DRAWN = {
-    "corruption": {"heat-map-by-severity", "by-severity", "ensemble-size", "reliability"},
-    "bands": {"ensemble-size", "reliability", "by-frequency"},
-    "budgets": {"ensemble-size", "reliability", "by-budget"},
+    "corruption": {"heat-map-by-severity", "by-severity", "ensemble-size", "reliability", "risk-coverage"},
+    "bands": {"ensemble-size", "reliability", "risk-coverage", "by-frequency"},
+    "budgets": {"ensemble-size", "reliability", "risk-coverage", "by-budget"},
     "frames": {"ensemble-size", "sequence"},
 }
 
@@ -156,6 +161,69 @@ def test_the_reliability_diagram(suite: str, titles: list[str], folders: dict[st
             assert shares == pytest.approx([100 * (bins == k).mean() for k in range(1, 11)])
 
 
+def test_the_error_of_the_most_confident_images(folders: dict[str, list[Path]]) -> None:
+    runs = load_alike(folders["corruption"])
+    drawn = figure("risk-coverage", runs)
+    assert [ax.get_title() for ax in drawn.axes] == ["clean", "severity 1", "severity 4"]
+    for ax in drawn.axes:
+        for run, (x, y) in zip(runs, lines(ax), strict=True):
+            places = [place for place, c in enumerate(run.conditions) if _in_panel(ax.get_title(), dict(c))]
+            expected = [_risks(run.tables[place]) for place in places]
+            assert x == pytest.approx([100 * k / len(y) for k in range(1, len(y) + 1)])
+            assert y == pytest.approx(100 * np.mean(expected, axis=0))
+            assert np.mean(y) == pytest.approx(100 * np.mean([np.mean(risks) for risks in expected]))
+
+
+def _risks(table: pd.DataFrame) -> list[float]:
+    """Image by image from the most confident one, each with the mean error of those that are as confident."""
+    ties = table.groupby("confidence")["correct"].mean()
+    ranked = table["confidence"].sort_values(ascending=False)
+    wrong = [1 - ties[confidence] for confidence in ranked]
+    return [sum(wrong[:k]) / k for k in range(1, len(wrong) + 1)]
+
+
+def test_bands_are_intervals_over_images(folders: dict[str, list[Path]]) -> None:
+    """From the tables without a group of images for each point of a curve, from the record for numbers of draws."""
+    runs = load_alike(folders["bands"])
+    axis = runs[0].suite.axes[0]
+    drawn = figure("by-frequency", runs)
+    for ax in drawn.axes[:1]:
+        for collection, run in zip(ax.collections, runs, strict=True):
+            corners = collection.get_paths()[0].vertices
+            for row in run.record.conditions:
+                if row.condition.get("signal") != ax.get_title():
+                    continue
+                correct = run.tables[run.record.conditions.index(row)]["correct"].to_numpy(dtype=float)
+                group = np.random.default_rng(0).permutation(len(correct)) % min(20, len(correct))
+                without = np.array([correct[group != g].mean() for g in range(group.max() + 1)])
+                low, high = interval(correct.mean(), without, (0, 1)) or (math.nan, math.nan)
+                at = selection.place(axis, row.condition)
+                heights = sorted({round(float(y), 6) for x, y in corners if at is not None and abs(x - at) < 1e-9})
+                assert heights == sorted({round(100 * low, 6), round(100 * high, 6)})
+    (ax,) = figure("ensemble-size", load_alike(folders["frames"])).axes
+    ends = load_alike(folders["frames"])[1].record.intervals["relative_confidence"]["4"]
+    assert ends is not None
+    heights = {round(float(y), 6) for x, y in ax.collections[1].get_paths()[0].vertices if x == 4}
+    assert heights == {round(100 * end, 6) for end in ends}
+
+
+def test_labels_that_would_touch_are_apart() -> None:
+    """On a logarithmic axis where that helps, upright where it does not, and left out where even that is too dense."""
+    ax = Figure().subplots()
+    by_axis._ticks(ax, Axis("rate"), [0.01, 0.02, 0.05, 0.1, 0.2, 0.5])
+    assert ax.get_xscale() == "log"
+    first, second, *_ = ax.get_xticklabels()
+    assert (first.get_text(), second.get_text(), second.get_rotation()) == ("0.01", "0.02", 0)
+    ax = Figure().subplots()
+    by_axis._ticks(ax, Axis("rate"), [0, 1, 2, 4, 8])
+    assert {label.get_rotation() for label in ax.get_xticklabels()} == {90}
+    ax = Figure().subplots()
+    by_axis._ticks(ax, Axis("rate"), range(0, 101))
+    shown = [float(label.get_text()) for label in ax.get_xticklabels()]
+    assert min(b - a for a, b in pairwise(shown)) >= 6
+    assert shown[-1] == 100
+
+
 def _in_panel(title: str, condition: dict[str, object]) -> bool:
     if "none" in condition.values():
         return title == "clean"
@@ -235,7 +303,7 @@ def test_a_record_file_has_the_figures_that_need_no_tables(
 ) -> None:
     record = folders["corruption"][1] / "record.json"
     assert bench("plot", record, "--out", tmp_path) == 0
-    assert {path.stem for path in tmp_path.iterdir()} == DRAWN["corruption"] - {"reliability"}
+    assert {path.stem for path in tmp_path.iterdir()} == DRAWN["corruption"] - {"reliability", "risk-coverage"}
     assert f"left out: reliability, because {record} is a record without its tables" in capsys.readouterr().err
 
 

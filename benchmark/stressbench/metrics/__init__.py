@@ -15,6 +15,7 @@ from stressbench.metrics.basic import (
     overlaps,
     pearson,
     predictive_variance,
+    risk_coverage,
     signed_calibration_error,
 )
 from stressbench.metrics.calibration import (
@@ -67,6 +68,7 @@ __all__ = [
     "pearson",
     "predictive_variance",
     "risk_at_coverage",
+    "risk_coverage",
     "signed_calibration_error",
     "smooth_calibration_error",
     "unchanged",

@@ -220,20 +220,29 @@ def auroc(score: Tensor, positive: Tensor) -> float | None:
     return float((rank[group][positive].sum() - count * (count + 1) / 2) / (count * others))
 
 
-def aurc(confidence: Tensor, correct: Tensor) -> float:
-    """Area under the risk–coverage curve, in [0, 1] (Geifman et al., 2019); NaN without images or with a NaN.
+def risk_coverage(confidence: Tensor, correct: Tensor) -> Tensor:
+    """The risk–coverage curve (N,): the error rate among the k most confident images, k = 1 … N (Geifman et al., 2019).
 
-    The mean over k = 1 … N of the error rate among the k most confident images. `confidence` (N,) is any real number
-    that ranks them, `correct` (N,) is 0 or 1. Ties contribute the expectation over all their orders: each image counts
-    with the mean error of its tie.
+    `confidence` (N,) is any real number that ranks them, `correct` (N,) is 0 or 1. Ties contribute the expectation over
+    all their orders: each image counts with the mean error of its tie. Float64; all NaN where a confidence is NaN.
+
+    >>> risk_coverage(torch.tensor([0.9, 0.7, 0.7, 0.6]), torch.tensor([1, 0, 1, 1]))
+    tensor([0.0000, 0.2500, 0.3333, 0.2500], dtype=torch.float64)
+    """
+    if bool(confidence.isnan().any()):
+        return torch.full(confidence.shape, math.nan, dtype=torch.float64)
+    _, group, sizes = torch.unique(-confidence.double(), return_inverse=True, return_counts=True)
+    errors = torch.zeros(len(sizes), dtype=torch.float64, device=group.device)
+    errors.scatter_add_(0, group, 1 - correct.double())
+    found = torch.arange(1, len(group) + 1, device=group.device)
+    risk: Tensor = (errors / sizes).repeat_interleave(sizes).cumsum(0) / found
+    return risk
+
+
+def aurc(confidence: Tensor, correct: Tensor) -> float:
+    """Area under the curve of `risk_coverage`, its mean, in [0, 1]; NaN without images or with a NaN.
 
     >>> round(aurc(torch.tensor([0.9, 0.8, 0.7]), torch.tensor([1, 0, 1])), 4)  # (0/1 + 1/2 + 1/3) / 3
     0.2778
     """
-    if bool(confidence.isnan().any()):
-        return math.nan
-    _, group, sizes = torch.unique(-confidence.double(), return_inverse=True, return_counts=True)
-    errors = torch.zeros(len(sizes), dtype=torch.float64, device=group.device)
-    errors.scatter_add_(0, group, 1 - correct.double())
-    risk = (errors / sizes).repeat_interleave(sizes).cumsum(0) / torch.arange(1, len(group) + 1, device=group.device)
-    return float(risk.mean())
+    return float(risk_coverage(confidence, correct).mean())

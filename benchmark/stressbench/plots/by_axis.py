@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
+from numpy.typing import NDArray
 
 from stressbench.contracts import Axis, Metric
 from stressbench.plots import style
 from stressbench.plots.style import LeftOut
 from stressbench.results import selection
+from stressbench.results.resampling import metric_interval
 from stressbench.results.runs import Run
 from stressbench.results.selection import Panel
+
+# What a label of the axis needs, as a share of it: lying, and standing upright.
+_ROOM, _ROOM_UPRIGHT = 0.16, 0.06
 
 
 def against(axis: Axis, runs: Sequence[Run]) -> Figure:
@@ -59,8 +64,9 @@ def _together(axis: Axis, drawn: Sequence[Panel], run: Run, metrics: Sequence[Me
             points = selection.curve(axis, panel.title, run.record.conditions, metric).points
             values = [style.shown(value, metric) for value in points.values()]
             ax.plot(list(points), values, **style.line(i), label=f"{name} {panel.title}")
+            _band(ax, axis, panel.title, run, metric, style.line(i)["color"])
             places |= points.keys()
-        ax.set_xticks(sorted(places), [selection.text(axis, at) for at in sorted(places)], rotation=90)
+        _ticks(ax, axis, places)
         ax.set_xlabel(axis.label)
         ax.set_ylabel(style.axis(metric))
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=min(len(drawn), 5))
@@ -74,12 +80,50 @@ def _lines(ax: Axes, axis: Axis, title: str, runs: Sequence[Run], metric: Metric
         if curve.level is not None:
             ax.axhline(style.shown(curve.level, metric), color=style.line(i)["color"], linestyle="--", linewidth=0.8)
         ax.plot(list(curve.points), [style.shown(value, metric) for value in curve.points.values()], **style.line(i))
+        _band(ax, axis, title, run, metric, style.line(i)["color"])
         places |= curve.points.keys()
     if axis.kind == "radians":
         ax.set_xlim(0, math.pi)
         ax.set_xticks(list(selection.QUARTERS), list(selection.QUARTERS.values()))
     else:
-        ax.set_xticks(sorted(places), [selection.text(axis, at) for at in sorted(places)])
+        _ticks(ax, axis, places)
+
+
+def _band(ax: Axes, axis: Axis, title: str, run: Run, metric: Metric, colour: str) -> None:
+    """The 95 % interval around each point of a curve, over images; none of a record without its tables."""
+    ends: dict[float, tuple[float, float]] = {}
+    without = [selection.curve(axis, title, rows, metric).points for rows in run.left_out]
+    for at, value in selection.curve(axis, title, run.record.conditions, metric).points.items():
+        values = np.array([points.get(at, math.nan) for points in without])
+        if (found := metric_interval(metric, value, values, run.record.rows)) is not None:
+            ends[at] = found
+    low, high = ([style.shown(end[side], metric) for end in ends.values()] for side in (0, 1))
+    ax.fill_between(list(ends), low, high, color=colour, alpha=0.2, linewidth=0)
+
+
+def _ticks(ax: Axes, axis: Axis, places: Collection[float]) -> None:
+    """A label at each position, as far as they have room.
+
+    The axis is logarithmic where that gives them more of it, and labels stand upright where they would touch.
+    """
+    at = sorted(places)
+    scaled = np.array(at)
+    if at[0] > 0 and _nearest(np.log(at)) > _nearest(scaled) < _ROOM:
+        ax.set_xscale("log")
+        ax.xaxis.set_minor_locator(NullLocator())
+        scaled = np.log(at)
+    shown = at[-1:]
+    span = scaled[-1] - scaled[0]
+    last = scaled[-1]
+    for place, where in zip(reversed(at[:-1]), scaled[-2::-1], strict=True):
+        if last - where >= _ROOM_UPRIGHT * span:
+            shown, last = [place, *shown], where
+    ax.set_xticks(shown, [selection.text(axis, one) for one in shown], rotation=90 if _nearest(scaled) < _ROOM else 0)
+
+
+def _nearest(places: NDArray[np.float64]) -> float:
+    """The smallest gap between neighbours, as a share of the whole."""
+    return float(np.diff(places).min() / (places[-1] - places[0])) if len(places) > 1 else 1.0
 
 
 def _boxes(ax: Axes, axis: Axis, title: str, runs: Sequence[Run], metric: Metric) -> None:

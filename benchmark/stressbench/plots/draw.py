@@ -35,6 +35,7 @@ def figures(found: Sequence[Run]) -> dict[str, Draw]:
             drawn[declared.name] = networks.figure(declared)
     drawn["ensemble-size"] = draws.ensemble_size
     drawn["reliability"] = partial(tables.reliability, axes)
+    drawn["risk-coverage"] = partial(tables.risk_coverage, axes)
     drawn["sequence"] = tables.sequence
     return drawn
 

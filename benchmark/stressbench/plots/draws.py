@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
@@ -31,6 +31,9 @@ def ensemble_size(runs: Sequence[Run]) -> Figure:
             if len(curve) == 1 and not run.record.model.stochastic:  # the same at any size
                 curve = dict.fromkeys((sizes[0], sizes[-1]), *curve.values())
             ax.plot(list(curve), list(curve.values()), **style.line(i))
+            ends = _ends(run, metric, curve)
+            low, high = ([end[side] for end in ends.values()] for side in (0, 1))
+            ax.fill_between(list(ends), low, high, color=style.line(i)["color"], alpha=0.15, linewidth=0)
         ax.set_xscale("log")
         ax.xaxis.set_major_locator(FixedLocator(sizes))
         ax.xaxis.set_minor_locator(NullLocator())
@@ -48,3 +51,15 @@ def _curve(run: Run, metric: Metric) -> dict[int, float]:
     if not run.record.curves.get(metric.name) and own is not None:
         curve = {run.record.draws: own}
     return {size: style.shown(value, metric) for size, value in curve.items()}
+
+
+def _ends(run: Run, metric: Metric, curve: Collection[int]) -> dict[int, tuple[float, float]]:
+    """The 95 % interval at each size that has one; that of a deterministic model's only size at all of them."""
+    record = run.record
+    known = record.intervals.get(metric.name, {})
+    found = {size: known.get(str(size if record.model.stochastic else record.draws)) for size in curve}
+    return {
+        size: (style.shown(ends[0], metric), style.shown(ends[1], metric))
+        for size, ends in found.items()
+        if ends is not None
+    }

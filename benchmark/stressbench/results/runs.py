@@ -12,9 +12,10 @@ from stressbench import record as records
 from stressbench import registry
 from stressbench.contracts import Condition, Suite
 from stressbench.errors import UserError
-from stressbench.record import Record
+from stressbench.record import Record, Row
 from stressbench.results import tables
 from stressbench.results.conditions import describe
+from stressbench.results.resampling import leave_out
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,6 +67,20 @@ class Run:
                 raise UserError(f"{there.path(row.condition)} is missing: {again}")
             found.append(read[0][max(read[0])])
         return found
+
+    @cached_property
+    def left_out(self) -> list[list[Row]]:
+        """The conditions' rows without each group of images in turn, for intervals; none of a record without tables."""
+        if not self.has_tables:
+            return []
+        suite, rows = self.configured_suite, self.record.conditions
+        return [
+            [
+                row.model_copy(update={"metrics": dict(scores), "n": len(table)})
+                for row, scores, table in zip(rows, suite.score(self.conditions, part), part, strict=True)
+            ]
+            for part in leave_out(self.tables)
+        ]
 
     @property
     def configured_suite(self) -> Suite:
