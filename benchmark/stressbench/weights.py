@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stressbench._util.checkpoints import bare_averages, read, state_dicts
-from stressbench._util.files import replace
+from stressbench._util.files import reading, replace
 from stressbench._util.home import home
 from stressbench.errors import UserError, did_you_mean
 from stressbench.spec import parse, slug
@@ -125,7 +125,7 @@ def metadata(path: Path) -> dict[str, str]:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(path, framework="pt") as file:
+        with reading(path), safe_open(path, framework="pt") as file:
             return dict(file.metadata() or {})
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} is not a whole safetensors file ({error}); remove it") from error

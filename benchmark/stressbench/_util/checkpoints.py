@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+from stressbench._util.files import reading, refused
 from stressbench.errors import UserError
 
 _LFS = b"version https://git-lfs.github.com/spec/"
@@ -54,7 +55,7 @@ def read(path: Path) -> Any:
         with path.open("rb") as file:
             start = file.read(512)
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}; check its permissions") from error
+        raise refused(path, error) from error
     if start.startswith(_LFS):
         raise UserError(lfs_pointer(path))
     if start[8:9] == b"{":
@@ -117,7 +118,8 @@ def _read_safetensors(path: Path) -> Any:
     from safetensors.torch import load_file
 
     try:
-        return load_file(path)
+        with reading(path):
+            return load_file(path)
     except SafetensorError as error:
         raise UserError(
             f"{path} is not a whole safetensors file ({error}): it is cut short or damaged, copy or download it again"
@@ -126,7 +128,7 @@ def _read_safetensors(path: Path) -> Any:
 
 def _read_zip(path: Path) -> Any:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with reading(path), zipfile.ZipFile(path) as archive:
             names = archive.namelist()
     except (zipfile.BadZipFile, OSError) as error:
         raise UserError(
@@ -146,7 +148,7 @@ def _read_torch(path: Path) -> Any:
     import torch
 
     try:
-        with torch.serialization.safe_globals(_harmless()):
+        with reading(path), torch.serialization.safe_globals(_harmless()):
             return torch.load(path, weights_only=True, map_location="cpu")
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL (\S+)", str(error))
@@ -155,6 +157,8 @@ def _read_torch(path: Path) -> Any:
             f"{path} is damaged or holds {what}, and to read that would be to unpickle it, that is to run "
             f"code of whoever wrote it, so it is refused: {_CONVERT}"
         ) from error
+    except UserError:
+        raise
     except Exception as error:  # a damaged file can trip the reader anywhere
         raise UserError(
             f"{path} is not a whole file of torch.save ({type(error).__name__}): it is cut short or damaged, or was "

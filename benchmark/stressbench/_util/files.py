@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from stressbench.errors import UserError
+
+_ADVICE: Mapping[int | None, str] = {
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "check its permissions"),
+    **dict.fromkeys((errno.ENOENT, errno.ENOTDIR), "it was moved or removed, check the path"),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "too many files are open, raise the limit (ulimit -n)"),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "the disk is full, free some space"),
+    errno.ENOMEM: "the system is out of memory",
+}
 
 
 def replace(path: Path, content: bytes) -> None:
@@ -58,6 +66,40 @@ def text(path: Path, most: int) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 text ({error}): save it as UTF-8") from error
+
+
+@contextmanager
+def reading(what: object) -> Iterator[None]:
+    """Re-raises what the system refuses, for a file or a share of its network, as `UserError` that says so.
+
+    Errors that libraries raise for a file's content pass, and may advise to get it again. Those are `OSError` too, but
+    have no errno, or that of a seek to an impossible place; and libraries may wrap the system's.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if (cause := _of_the_system(error)) is not None:
+            raise refused(what, cause) from error
+        raise
+
+
+def _of_the_system(error: BaseException | None) -> OSError | None:
+    while error is not None:
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            return error
+        error = error.__cause__
+    return None
+
+
+def refused(what: object, error: OSError) -> UserError:
+    """The error for a file or a folder that the system does not let a process read."""
+    advice = _ADVICE.get(
+        error.errno, "the file system, or the disk or network under it, failed: check it, then run the command again"
+    )
+    why = os.strerror(error.errno) if error.errno else error
+    return UserError(f"{what} cannot be read ({why}): {advice}")
 
 
 @contextmanager

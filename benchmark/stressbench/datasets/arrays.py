@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stressbench._util.files import reading
 from stressbench.contracts import Dataset
 from stressbench.datasets.own import IMAGE, LABEL, InMemoryPixels, Rows, count_classes, nothing_found, own, words
 from stressbench.datasets.pixels import CHANNELS, channels_first, to_bytes
@@ -97,14 +98,16 @@ def _named(
                 f"{' with '.join(names) or 'none'}"
             )
     try:
-        return file[found[0][0]], file[found[1][0]]
+        with reading(path):
+            return file[found[0][0]], file[found[1][0]]
     except (ValueError, OSError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} cannot be read: {error}. Save plain arrays of numbers with numpy.savez") from error
 
 
 def _load(path: Path) -> Any:
     try:
-        return np.load(path, allow_pickle=False)
+        with reading(path):
+            return np.load(path, allow_pickle=False)
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} cannot be read: {error}. Save plain arrays of numbers with numpy.save") from error
 

@@ -90,8 +90,10 @@ class DecodedImages:
             with path.open("rb", buffering=0) as file:
                 file.seek(start * self._each)
                 found = np.fromfile(file, np.uint8, (stop - start) * self._each).reshape(stop - start, self._each)
-        except (OSError, ValueError) as error:
+        except (FileNotFoundError, ValueError) as error:
             raise self._damaged(str(error)) from error
+        except OSError as error:
+            raise files.refused(path, error) from error
         if any(zlib.crc32(row.data) != expected for row, expected in zip(found, self._sums[start:stop], strict=True)):
             raise self._damaged("a checksum is wrong")
         return torch.from_numpy(found).view(-1, 3, self._height, self._width)

@@ -18,6 +18,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.transforms import functional, v2
 
+from stressbench._util.files import reading
 from stressbench.datasets.decoded import stamp
 from stressbench.errors import UserError
 
@@ -104,10 +105,11 @@ class EncodedImages:
         """Images in a file each; reading raises `UserError` that names the first file that cannot be read."""
 
         def fetch(start: int, stop: int) -> Sequence[bytes]:
-            try:
-                return [path.read_bytes() for path in paths[start:stop]]
-            except OSError as error:
-                raise UserError(f"{error.filename} cannot be read: {error.strerror}. Check its permissions") from error
+            found = []
+            for path in paths[start:stop]:
+                with reading(path):
+                    found.append(path.read_bytes())
+            return found
 
         return cls(fetch, len(paths), lambda index: str(paths[index]), fitted, paths)
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from stressbench._util.checkpoints import is_lfs_pointer, lfs_pointer
+from stressbench._util.files import reading, refused
 from stressbench.datasets.own import IMAGE, LABEL, count_classes
 from stressbench.errors import UserError, did_you_mean
 
@@ -63,7 +64,7 @@ def find(folder: Path, split: str) -> list[Path]:
         inner = {place / split: _parquet_files(place / split) for place in places if (place / split).is_dir()}
         found = {place: [path for path in _parquet_files(place) if _begins(path, split)] for place in places}
     except OSError as error:
-        raise UserError(f"{folder} cannot be read: {error.strerror}. Check its permissions") from error
+        raise refused(folder, error) from error
     found = {place: files for place, files in [*found.items(), *inner.items()] if files}
     if not found:
         return []
@@ -124,7 +125,7 @@ def inspect(path: Path, columns: Columns) -> File:
     images are not encoded bytes or the labels neither integers nor text, or if a label is missing or negative.
     """
     try:
-        with pq.ParquetFile(path) as file:
+        with reading(path), pq.ParquetFile(path) as file:
             schema = file.schema_arrow
             image, label = columns.of(path, schema.names)
             labels = file.read(columns=[label]).column(0)

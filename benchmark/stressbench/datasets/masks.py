@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from stressbench._util.files import reading
 from stressbench.datasets.encoded import FORMATS, rgb
 from stressbench.errors import UserError, did_you_mean
 
@@ -139,7 +140,7 @@ def column(files: Sequence[Path], name: str) -> Encoded:
     names: list[str] = []
     for path in files:
         try:
-            with pq.ParquetFile(path) as file:
+            with reading(path), pq.ParquetFile(path) as file:
                 known = file.schema_arrow.names
                 if name not in known:
                     raise UserError(

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stressbench._util.files import reading
 from stressbench.datasets.checksums import md5
 from stressbench.errors import UserError
 
@@ -31,14 +32,17 @@ class NpyFile:
         """Raises `UserError`, with `cure` as what to do, for a file that is not whole or holds Python objects."""
         self.path, self._cure = path, cure
         try:
-            # Only to read the header and to compare it with the size.
-            mapped: Any = np.lib.format.open_memmap(path, mode="r")
+            with reading(path):
+                # Only to read the header and to compare it with the size.
+                mapped: Any = np.lib.format.open_memmap(path, mode="r")
+                self._file = path.open("rb", buffering=0)
             self.dtype: np.dtype[Any] = mapped.dtype
             self.shape: tuple[int, ...] = mapped.shape
             self._in_rows = bool(mapped.flags.c_contiguous)
             self._start: int = mapped.offset
             del mapped
-            self._file = path.open("rb", buffering=0)
+        except UserError:
+            raise
         except Exception as error:  # numpy hands a damaged header to Python's tokenizer, which has errors of its own
             raise UserError(f"{path} is not a whole .npy file of numbers ({error}): {cure}") from error
         weakref.finalize(self, self._file.close)
@@ -52,10 +56,11 @@ class NpyFile:
         start, stop = min(start, len(self)), min(stop, len(self))
         size = math.prod(self.shape[1:])
         try:
-            if not self._in_rows:
-                return self._whole[start:stop].copy()
-            self._file.seek(self._start + start * size * self.dtype.itemsize)
-            found = np.fromfile(self._file, self.dtype, (stop - start) * size)
+            with reading(self.path):
+                if not self._in_rows:
+                    return self._whole[start:stop].copy()
+                self._file.seek(self._start + start * size * self.dtype.itemsize)
+                found = np.fromfile(self._file, self.dtype, (stop - start) * size)
         except (OSError, ValueError) as error:
             raise UserError(f"{self.path} cannot be read ({error}): {self._cure}") from error
         self._require_unchanged()

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.transforms import v2
 
+from stressbench._util.files import reading
 from stressbench.contracts import Dataset, Depth, Source
 from stressbench.datasets import folder as parquet_folder
 from stressbench.datasets.masks import Images, Maps, column
@@ -100,8 +101,11 @@ def _rows(path: Path, split: str) -> NDArray[np.int64]:
     if split not in _NUMBERS:
         raise UserError(f"NYU Depth V2 has no {split} split: expected {' or '.join(_NUMBERS)}")
     try:
-        numbers = loadmat(path, variable_names=[_NUMBERS[split]])[_NUMBERS[split]]
-        return np.asarray(numbers, dtype=np.int64).ravel() - 1
+        with reading(path):
+            numbers = loadmat(path, variable_names=[_NUMBERS[split]])[_NUMBERS[split]]
+            return np.asarray(numbers, dtype=np.int64).ravel() - 1
+    except UserError:
+        raise
     except Exception as error:  # a damaged file makes SciPy raise nearly anything
         raise UserError(f"{path} is not the published file of splits ({error}): download it again") from error
 
@@ -125,9 +129,11 @@ class _Labelled:
         import h5py
 
         try:
-            with h5py.File(self.path, "r") as file:
+            with reading(self.path), h5py.File(self.path, "r") as file:
                 stored = file[self.variable]
                 parts = [torch.from_numpy(stored[row]) for row in self.rows[start:stop]]
+        except UserError:
+            raise
         except Exception as error:  # h5py has many errors, ValueError and OSError among them
             raise UserError(f"{self.path} is not the whole published file ({error}): download it again") from error
         return torch.stack(parts).transpose(-1, -2)  # MATLAB stores columns after one another

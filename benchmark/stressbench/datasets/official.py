@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stressbench._util.files import reading
 from stressbench.contracts import Condition, Source
 from stressbench.datasets.checksums import CHECKSUMS, CIFAR10_P, LABELS
 from stressbench.datasets.npy import NpyFile
@@ -76,7 +77,8 @@ class _Files:
         if self._published is not None or not path.is_file():
             return self._published or {}
         try:
-            written = json.loads(path.read_text(encoding="utf-8"))
+            with reading(path):
+                written = json.loads(path.read_text(encoding="utf-8"))
             files = {str(name): str(value) for name, value in written["files"].items()}
             from_published = written["md5"] == self._archive
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

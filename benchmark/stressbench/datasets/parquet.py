@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import torch
 
+from stressbench._util.files import reading
 from stressbench._util.home import home
 from stressbench._util.locks import require_locks
 from stressbench.contracts import Dataset
@@ -126,23 +127,24 @@ def _load(files: Sequence[File], split: str) -> datasets.Dataset:
     from datasets.exceptions import DatasetsError
 
     cache = home() / "cache" / "parquet"
+    named = ", ".join(str(file.path) for file in files)
     try:
-        cache.mkdir(parents=True, exist_ok=True)
-        require_locks(cache, "point STRESSBENCH_HOME at a folder")
-        with offline(), _quiet():
-            return load_dataset(
-                "parquet",
-                data_files={split: [glob.escape(str(file.path.resolve())) for file in files]},
-                split=split,
-                cache_dir=str(cache),
-                columns=[files[0].image],
-                features=Features({files[0].image: Image()}),
-            )
+        with reading(f"{named}, or the copy in {cache},"):
+            cache.mkdir(parents=True, exist_ok=True)
+            require_locks(cache, "point STRESSBENCH_HOME at a folder")
+            with offline(), _quiet():
+                return load_dataset(
+                    "parquet",
+                    data_files={split: [glob.escape(str(file.path.resolve())) for file in files]},
+                    split=split,
+                    cache_dir=str(cache),
+                    columns=[files[0].image],
+                    features=Features({files[0].image: Image()}),
+                )
     except (DatasetsError, OSError, ValueError) as error:
         # The library wraps what went wrong inside a file, so the reason is at the end of the chain.
         why = error.__cause__ or error
-        named = ", ".join(str(file.path) for file in files)
-        raise UserError(f"{named} cannot be loaded: {why}. Download it again, or free space under {home()}") from error
+        raise UserError(f"{named} cannot be loaded: {why}. Download it again") from error
 
 
 @contextmanager

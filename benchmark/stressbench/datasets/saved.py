@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from stressbench._util.files import reading
 from stressbench.datasets.encoded import EncodedImages, Fit
 from stressbench.datasets.folder import Columns, check_range, checked, numbered
 from stressbench.datasets.own import Rows
@@ -34,10 +35,11 @@ def load_saved(folder: Path, split: str, columns: Columns, classes: int | None, 
             "the dataset's option test=NAME says which is tested on"
         )
     try:
-        table = load_from_disk(str(path), keep_in_memory=False)
-        schema = table.features.arrow_schema
-        image, label = columns.of(path, schema.names)
-        labels = table.select_columns([label]).with_format("arrow")[:].column(label)
+        with reading(path):
+            table = load_from_disk(str(path), keep_in_memory=False)
+            schema = table.features.arrow_schema
+            image, label = columns.of(path, schema.names)
+            labels = table.select_columns([label]).with_format("arrow")[:].column(label)
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} cannot be read as a saved dataset: {describe(error)}. Save it again") from error
     file = checked(path, schema, image, label, labels)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from stressbench._util.files import refused
 from stressbench.contracts import Condition
 from stressbench.datasets.encoded import EncodedImages
 from stressbench.errors import UserError
@@ -106,7 +108,9 @@ def files_of(folder: Path, names: Sequence[str], suffix: str) -> tuple[list[Path
                     state = f"{status.st_size} {status.st_mtime_ns}"
                     there[f"{of_class}/{Path(entry.name).stem}"] = (entry.name, state)
         except OSError as error:
-            raise UserError(f"{folder / of_class} cannot be read: {error.strerror}: {ADVICE}") from error
+            if error.errno == errno.ENOENT:
+                raise UserError(f"{folder / of_class} is missing: {ADVICE}") from error
+            raise refused(folder / of_class, error) from error
     running, paths = hashlib.sha256(), []
     for name in names:
         if name not in there:

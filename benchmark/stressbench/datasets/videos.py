@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stressbench._util.files import reading
 from stressbench.contracts import Condition
 from stressbench.datasets.trees import ADVICE, files_of
 from stressbench.errors import UserError
@@ -96,8 +97,10 @@ def _decoded(path: Path, length: int, size: tuple[int, int]) -> NDArray[np.uint8
         raise UserError("sequences in MP4 files need PyAV: pip install 'stressbench[video]'") from error
     frames: list[NDArray[np.uint8]] = []
     try:
+        with reading(path):
+            content = path.read_bytes()
         # From memory, and as MP4 alone: a file that names others, or addresses, gets none of them.
-        opened: Any = av.open(io.BytesIO(path.read_bytes()), format="mp4")
+        opened: Any = av.open(io.BytesIO(content), format="mp4")
         with opened as film:
             if not film.streams.video:
                 raise UserError(f"{path} holds no film: {ADVICE}")

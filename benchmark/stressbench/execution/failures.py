@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from stressbench._util.files import replace, writing
+from stressbench._util.files import refused, replace, writing
 from stressbench._util.locks import hold
 from stressbench.errors import UserError
 from stressbench.execution.plan import Failure
@@ -73,5 +73,7 @@ def _entries(path: Path) -> list[dict[str, str]]:
         return [{key: str(entry[key]) for key in ("dataset", "model", "suite", "error")} for entry in entries]
     except (FileNotFoundError, NotADirectoryError):
         return []
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except OSError as error:
+        raise refused(path, error) from error
+    except (ValueError, TypeError, KeyError) as error:
         raise UserError(f"{path} is not the list of failed runs that belongs there: move it away") from error

@@ -57,8 +57,9 @@ def read(root: Path) -> list[Entry]:
     if not path.exists():
         return []
     try:
-        return _ENTRIES.validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
+        with files.reading(path):
+            return _ENTRIES.validate_json(path.read_bytes())
+    except ValidationError as error:
         raise UserError(
             f"{path} is not an index of weights ({str(error).splitlines()[0]}): restore the file"
         ) from error

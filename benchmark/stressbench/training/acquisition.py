@@ -11,8 +11,8 @@ import pandas as pd
 import torch
 
 from stressbench import held_out, randomness
+from stressbench._util.files import reading, writing
 from stressbench._util.files import replace as write
-from stressbench._util.files import writing
 from stressbench.contracts import Classification, Dataset, InMemory, Predictor, Segmentation
 from stressbench.datasets.cache import read, read_targets, to_float
 from stressbench.errors import UserError
@@ -64,7 +64,8 @@ def extended(train_set: Dataset, path: Path, splits: Callable[[str], Dataset]) -
     Raises `UserError` for a file that is not one of `save`, or of another dataset.
     """
     try:
-        picks = pd.read_csv(path)
+        with reading(path):
+            picks = pd.read_csv(path)
         (name,), (split,) = picks["dataset"].unique(), picks["split"].unique()
         indices = torch.tensor(picks["index"].astype("int64").to_numpy())
     except (OSError, KeyError, ValueError) as error:
