@@ -207,7 +207,7 @@ def test_what_does_not_belong_is_named(text: str, told: str, tmp_path: Path) -> 
 
 
 SWEEPS = {"table_e1_cifar100": 20, "table_e4_camvid": 5, "study": 15, "section5": 2}  # and how many models each is of
-SWEEPS |= {"dense_study/scenes": 5, "dense_study/photos": 4, "dense_study/scenes-depth": 3}
+SWEEPS |= {"tables_e1_e2_imagenet": 4, "dense_study/scenes": 5, "dense_study/photos": 4, "dense_study/scenes-depth": 3}
 
 
 @pytest.mark.parametrize(("name", "count"), SWEEPS.items())
