@@ -224,7 +224,7 @@ def _cells(table: Summary, plain: Callable[[str], str], shown: Callable[[Cell], 
         {
             "model": plain(label),
             **{
-                plain(table.heading(column)): shown(cells[column]) if column in cells else "–"
+                plain(table.heading(column)): shown(cells[column]) if column in cells else plain("–")
                 for column in table.columns
             },
         }
