@@ -82,6 +82,9 @@ def fields(
         }
         for i, (condition, row) in enumerate(zip(conditions, rows(error), strict=True))
     ]
+    if "timing" not in changes:
+        images = len(conditions) * result["dataset"]["n"]
+        result["timing"] = {"seconds": images / 100, "images_per_second": 100.0}
     return result
 
 
@@ -120,6 +123,18 @@ def changed(record: dict[str, Any], where: Sequence[str | int], value: Any) -> d
     for step in where[:-1]:
         inner = inner[step]
     inner[where[-1]] = value
+    return copy
+
+
+def without_intervals(record: dict[str, Any]) -> dict[str, Any]:
+    """The same, as stressbench 0.1 wrote it, whose records have no values without groups of images."""
+    copy: dict[str, Any] = {**json.loads(json.dumps(record)), "intervals": {}, "jackknife": {}}
+    copy["environment"]["stressbench"] = copy["suite"]["distribution_version"] = "0.1.0"
+    for plugin in (copy["model"], *copy["model"]["plugins"]):
+        if copy["model"]["distribution"] == "stressbench":
+            plugin["version"] = "0.1.0"
+    for row in copy["conditions"]:
+        row["jackknife"] = {}
     return copy
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PrivateAttr,
@@ -29,10 +30,33 @@ from stressbench.errors import UserError
 if TYPE_CHECKING:
     import pandas as pd
 
-Number = Annotated[float, Field(allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=0, le=10**14)]
-Images = Annotated[int, Field(ge=1, le=10**9)]
-Draws = Annotated[int, Field(ge=1, le=10**6)]
+
+def _number(value: object) -> object:
+    """What JSON writes as a number: neither a truth value nor digits in quotes."""
+    if isinstance(value, bool | str):
+        raise ValueError("expected a number")
+    return value
+
+
+def _not_a_truth_value(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("expected text or a number")
+    return value
+
+
+def _date(value: object) -> object:
+    """A date in words, since pydantic takes numbers for seconds since 1970."""
+    if not isinstance(value, datetime) and "T" not in str(value):
+        raise ValueError("expected a date and a time in ISO 8601, as 2026-01-31T12:00:00Z")
+    return value
+
+
+Number = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_number)]
+Integer = Annotated[int, BeforeValidator(_number)]
+Count = Annotated[Integer, Field(ge=0, le=10**14)]
+Images = Annotated[Integer, Field(ge=1, le=10**9)]
+Draws = Annotated[Integer, Field(ge=1, le=10**6)]
+Pixels = Annotated[Integer, Field(ge=1, le=10**5)]
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 Text = Annotated[str, Field(min_length=1, max_length=300)]
 Precision = Literal["float32", "bfloat16"]
@@ -61,7 +85,7 @@ Jackknife = dict[str, Annotated[dict[Size, list[Number] | None], _Sizes]]
 
 
 class Row(_Part):
-    condition: dict[str, str | int | float]
+    condition: dict[str, Annotated[str | int | float, BeforeValidator(_not_a_truth_value)]]
     n: Images
     metrics: dict[str, Number | None]
     curves: Curves = {}
@@ -119,9 +143,9 @@ class DatasetInfo(_Part):
     """For official files: whether their checksums are the published ones; null if none are published."""
     published: Text | None = None
     """The published test set with the same content. Published results are comparable only on it."""
-    classes: Annotated[int, Field(ge=1)] | None = None
+    classes: Annotated[Integer, Field(ge=1, le=10**6)] | None = None
     """Number of classes; null in older records."""
-    image_size: tuple[int, int] | None = None
+    image_size: tuple[Pixels, Pixels] | None = None
     """Height and width of the clean images, in pixels; null in older records."""
     task: Text = "classification"
     """The task of the dataset."""
@@ -152,19 +176,19 @@ class TrainingInfo(_Part):
     """Number of images that were held out of the split, to measure on in place of the test split."""
     recipe: Text
     """The recipe's name, with its options."""
-    epochs: Annotated[int, Field(ge=1)]
-    settings: dict[str, str]
+    epochs: Annotated[Integer, Field(ge=1, le=10**6)]
+    settings: Annotated[dict[str, Annotated[str, Field(max_length=1000)]], Field(max_length=100)]
     """The recipe's other fields, and the training's other options."""
     precision: Precision
     """Of the arithmetic that the recipe came to on the device."""
     measured_on: Text
     """The split of `metrics`."""
-    metrics: dict[str, Number]
+    metrics: Annotated[dict[str, Number], Field(max_length=50)]
     """After the last epoch, from one pass, by name: fractions and nats. `train_loss` is the mean over that epoch."""
     seconds: Number
     device: Text
     device_name: Text
-    versions: dict[str, Text]
+    versions: Annotated[dict[str, Text], Field(max_length=20)]
     """Of stressbench and torch."""
 
 
@@ -182,7 +206,7 @@ class ModelInfo(_Part):
     stochastic: bool
     weights_checksum: Digest
     weights_source: Text
-    training: list[TrainingInfo] = []
+    training: Annotated[list[TrainingInfo], Field(max_length=1000)] = []
     """One for each part, in order, whose weights `bench train` made; empty in records made before this was kept."""
 
     @property
@@ -198,7 +222,7 @@ class ModelInfo(_Part):
 
 class Environment(_Part):
     stressbench: Text
-    commit: str | None
+    commit: Text | None
     python: Text
     packages: Annotated[dict[str, Text], Field(max_length=200)]
     platform: Text
@@ -229,14 +253,14 @@ class Record(_Part):
     """One model through one suite."""
 
     schema_version: Literal[3]
-    created: datetime
+    created: Annotated[datetime, BeforeValidator(_date)]
     suite: SuiteInfo
     dataset: DatasetInfo
     sources: list[DatasetInfo] = []
     """Other datasets that conditions were measured on."""
     model: ModelInfo
     draws: Draws
-    seed: int
+    seed: Integer
     precision: Text
     batch_size: Images
     device: Text

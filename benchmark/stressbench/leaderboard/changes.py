@@ -10,6 +10,8 @@ from stressbench.errors import UserError
 from stressbench.leaderboard.numbers import Fault
 from stressbench.leaderboard.paths import RECORDS, REPLAYS, generated
 
+_DEPTH = 4  # of a record: records/dataset/suite/model.json
+
 
 def since(base: str, root: Path) -> tuple[list[Path], list[tuple[Path, Fault]]]:
     """The records added since the branch left `base`, and faults for all other files that may not change.
@@ -30,6 +32,11 @@ def since(base: str, root: Path) -> tuple[list[Path], list[tuple[Path, Fault]]]:
                 faults.append((path, Fault("", "is deleted: `bench leaderboard build` writes it")))
         elif inside.parts[0] == REPLAYS:
             faults.append((path, Fault("", "is touched: who looks after the leaderboard replays a record")))
+        elif ".github" in path.parts:
+            faults.append((path, Fault("", "is touched: these checks cannot judge that, it is for a person to read")))
+        elif _is_source(inside):
+            if status != "A":
+                faults.append((path, Fault("", "is changed: the source of a record stays as it is")))
         elif inside.parts[0] != RECORDS or inside.suffix != ".json":
             faults.append((path, Fault("", "is touched: a result is its record and the rebuilt pages, nothing else")))
         elif status != "A":
@@ -38,6 +45,11 @@ def since(base: str, root: Path) -> tuple[list[Path], list[tuple[Path, Fault]]]:
         else:
             added.append(path)
     return added, faults
+
+
+def _is_source(inside: Path) -> bool:
+    """Whether a file is Python beside a record, in the folder of its name."""
+    return inside.parts[0] == RECORDS and len(inside.parts) > _DEPTH and inside.suffix == ".py"
 
 
 def git(folder: Path, *arguments: str) -> str:

@@ -6,8 +6,10 @@ follows from others is computed again and compared.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from contextlib import suppress
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
 from typing import get_args
@@ -16,18 +18,20 @@ from pydantic import ValidationError
 
 from stressbench import record as records
 from stressbench import registry
-from stressbench.contracts import Suite
+from stressbench.contracts import Condition, Suite
 from stressbench.errors import UserError
-from stressbench.leaderboard import facts, numbers, relations
+from stressbench.leaderboard import facts, jackknife, numbers, provenance, relations
 from stressbench.leaderboard.numbers import Fault
 from stressbench.leaderboard.paths import RECORDS, paths, result
 from stressbench.leaderboard.words import shown, strange
-from stressbench.record import Precision, Record, dataset_label
+from stressbench.record import Precision, Record
 from stressbench.results.conditions import describe
 from stressbench.spec import parse
 
+_ENOUGH = 100  # images on which two networks do not agree in every digit
+_FILE = "file"  # the distribution of a model of a file
+_PINNED = re.compile(r"[\w-]+\.py@[0-9a-f]{12}:\w+")
 _CLOCKS = timedelta(days=1)  # by how much a contributor's clock may be ahead
-_FIRST = datetime(2025, 1, 1, tzinfo=UTC)
 
 
 def file(
@@ -53,9 +57,30 @@ def file(
     )
     if inside not in paths(record):
         found.append(Fault("", f"belongs in {root / paths(record)[0]}"))
+    found += source(record, path)
     if now is not None and record.created.tzinfo is not None and record.created > now + _CLOCKS:
         found.append(Fault("created", f"is {record.created.isoformat()}, which is still to come"))
     return found
+
+
+def source(record: Record, path: Path) -> list[Fault]:
+    """Whether a model of a file has that file, and what it imports, in the folder beside the record of its name.
+
+    They are read and not run: a reader of the leaderboard can see what the network is.
+    """
+    faults = []
+    for i, plugin in enumerate(record.model.plugins):
+        if plugin.distribution != _FILE:
+            continue
+        folder, name = path.with_suffix(""), plugin.name.removeprefix(f"{_FILE}:")
+        if not _PINNED.fullmatch(name):
+            faults.append(Fault(f"model.plugins.{i}.name", f"is {shown(plugin.name)}, without the file's digest"))
+            continue
+        try:
+            registry.find("models", _FILE).load().find(str(folder / name))
+        except UserError as error:
+            faults.append(Fault(f"model.plugins.{i}.name", f"needs its source in {folder}: {error}"))
+    return faults
 
 
 def faults(
@@ -72,11 +97,12 @@ def faults(
         return [*found, Fault("suite", str(error))]
     conditions = [*_conditions(suite, record)]
     counts = [] if conditions else [*_counts(suite, record)]  # which asks the suite about them
-    found += facts.stress(suite, record.dataset)
+    found += [*facts.stress(suite, record.dataset), *_suite(suite, record), *provenance.timing(suite, record)]
     rows = [*counts, *conditions, *numbers.rows(suite, record), *_baseline(suite, record, others, fresh)]
     if rows := rows or [*numbers.recomputed(suite, record), *numbers.intervals(suite, record)]:
         return [*found, *rows]
-    return [*found, *relations.rows(suite, record)]  # which takes shapes and ranges to be right
+    # These take shapes and ranges to be right.
+    return [*found, *relations.rows(suite, record), *jackknife.faults(suite, record)]
 
 
 def standard(record: Record) -> Suite:
@@ -123,10 +149,6 @@ def _unreadable(error: UserError, path: Path) -> list[Fault]:
 
 def _facts(record: Record) -> Iterator[Fault]:
     """Consistency between the fields of a record."""
-    if record.created.tzinfo is None:
-        yield Fault("created", "has no time zone: dates are UTC")
-    elif record.created < _FIRST:
-        yield Fault("created", f"is {record.created.isoformat()}: there were no records before {_FIRST.year}")
     try:
         written = str(parse(record.model.spec))
     except UserError as error:
@@ -134,24 +156,26 @@ def _facts(record: Record) -> Iterator[Fault]:
     else:
         if written != record.model.spec:
             yield Fault("model.spec", f"is {shown(record.model.spec)}, which is written {shown(written)}")
+        yield from provenance.faults(record)
         yield from facts.model(record)
     if record.precision not in get_args(Precision):
         yield Fault("precision", f"is {shown(record.precision)}: it is one of {', '.join(get_args(Precision))}")
     if not record.model.stochastic and record.draws != 1:
         yield Fault("draws", f"is {record.draws}, and a deterministic model has one draw")
-    if record.timing.seconds < 0 or record.timing.images_per_second < 0:
-        yield Fault("timing", "is negative")
 
 
 def _data(record: Record, others: Sequence[Record], known: facts.Known) -> Iterator[Fault]:
     """Whether the images are those of the named dataset."""
     data = record.dataset
-    label = dataset_label(record)
+    label = facts.label(record)
+    there = {*known, *(other.dataset.name for other in others)} - {data.name}
+    if meant := next((name for name in sorted(there) if facts.plain(name) == facts.plain(data.name)), None):
+        yield Fault("dataset.name", f"is {shown(data.name)}, which looks like {meant} and is not")
     yield from facts.images(label, data, "dataset", known)
     for i, source in enumerate(record.sources):
         yield from facts.images(source.name, source, f"sources.{i}", known)
     sure = data.n in known.get(label, {})  # then the others may be wrong, and this one is not kept out for it
-    same = [other for other in others if dataset_label(other) == label and other.dataset.n == data.n and not sure]
+    same = [other for other in others if facts.label(other) == label and other.dataset.n == data.n and not sure]
     foreign = [other for other in same if other.dataset.fingerprint != data.fingerprint]
     if foreign:
         yield Fault(
@@ -159,10 +183,30 @@ def _data(record: Record, others: Sequence[Record], known: facts.Known) -> Itera
             f"is {data.fingerprint}, and {foreign[0].model.spec} on the first {data.n} images of {label} has "
             f"{foreign[0].dataset.fingerprint}: these are other images",
         )
+    for other in same:
+        for name in ("classes", "image_size"):
+            ours, theirs = getattr(data, name), getattr(other.dataset, name)
+            if None not in (ours, theirs) and ours != theirs:
+                yield Fault(f"dataset.{name}", f"is {ours}, and {other.model.spec} on the same images has {theirs}")
+                return
     for other in others:
         if other.model == record.model and other.suite.name == record.suite.name and result(other) == result(record):
             yield Fault("", f"is the same result as {paths(other)[0]}: one file a result")
             break
+        if _copied(record, other):
+            yield Fault("conditions", f"are those of {paths(other)[0]}, which is of other weights")
+            break
+
+
+def _copied(record: Record, other: Record) -> bool:
+    """Whether all numbers of enough images are another model's."""
+    return (
+        other.model.weights_checksum != record.model.weights_checksum
+        and other.suite.name == record.suite.name
+        and other.dataset.content == record.dataset.content
+        and record.rows >= _ENOUGH
+        and [row.metrics for row in other.conditions] == [row.metrics for row in record.conditions]
+    )
 
 
 def _conditions(suite: Suite, record: Record) -> Iterator[Fault]:
@@ -174,13 +218,39 @@ def _conditions(suite: Suite, record: Record) -> Iterator[Fault]:
             yield Fault("conditions", f"{describe(condition)} is missing: the leaderboard takes whole runs")
     known = set(wanted) if have <= wanted.keys() else {*wanted, *_added(record)}
     seen = set()
+    order = [key for row in record.conditions if (key := frozenset(row.condition.items())) in wanted]
+    if len(order) == len(wanted) and order != list(wanted):
+        yield Fault("conditions", "are not in the order of the suite's")
     for i, row in enumerate(record.conditions):
         key = frozenset(row.condition.items())
         if key not in known:
             yield Fault(f"conditions.{i}", f"is of {shown(row.condition)}, which the {suite.name} suite does not have")
+        elif key in wanted and not _written_alike(wanted[key], row.condition):
+            yield Fault(f"conditions.{i}", f"is of {shown(row.condition)}, which the suite writes {wanted[key]}")
         elif key in seen:
             yield Fault(f"conditions.{i}", f"is there twice: {describe(row.condition)}")
         seen.add(key)
+
+
+def _written_alike(ours: Condition, theirs: Condition) -> bool:
+    """Whether equal numbers are of the same kind: 1.0 is not written where the suite says 1."""
+    return all(type(theirs[key]) is type(value) for key, value in ours.items())
+
+
+def _suite(suite: Suite, record: Record) -> Iterator[Fault]:
+    """Whether protocol and other sets of images are those that the suite has for this dataset."""
+    if record.suite.protocol is not None:
+        with suppress(Exception):  # it is a plugin's, and the dataset a stranger's
+            wanted = suite.protocol(record.dataset)
+            if record.suite.protocol != wanted:
+                yield Fault("suite.protocol", f"is {shown(record.suite.protocol)}, and the suite's is {shown(wanted)}")
+    used = {suite.source(row.condition) for row in record.conditions}
+    for i, source in enumerate(record.sources):
+        fitted = source.name == record.dataset.name and source.split != record.dataset.split
+        if source.name not in used and not fitted:
+            yield Fault(f"sources.{i}", f"is {shown(source.name)}, on which no condition was measured")
+        elif (source.name, source.split) in {(other.name, other.split) for other in record.sources[:i]}:
+            yield Fault(f"sources.{i}", f"is {shown(source.name)} again")
 
 
 def _added(record: Record) -> list[frozenset[tuple[str, str | int | float]]]:

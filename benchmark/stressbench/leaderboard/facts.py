@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from pydantic import RootModel, ValidationError
 
-from stressbench import registry, signatures
+from stressbench import held_out, registry, signatures
 from stressbench._util import toml
 from stressbench.contracts import Classification, Dataset, InMemory, Segmentation, Suite, Task
 from stressbench.datasets.fingerprint import fingerprint
@@ -22,7 +22,7 @@ from stressbench.errors import UserError
 from stressbench.leaderboard.numbers import Fault
 from stressbench.leaderboard.paths import DATASETS
 from stressbench.leaderboard.words import shown
-from stressbench.record import DatasetInfo, Digest, Record, Text
+from stressbench.record import DatasetInfo, Digest, Record, Text, dataset_label
 from stressbench.spec import Spec, parse
 from stressbench.traits import traits
 
@@ -32,6 +32,8 @@ Known = Mapping[str, Mapping[int, str]]
 _OURS = "stressbench"
 # The sets whose pixels come with the harness or are made by it, so that their fingerprints are known everywhere.
 EMBEDDED = ("digits", "scenes", "scenes-depth", "photos", "noise", "blobs", "photo-patches")
+_REST = "-rest"  # behind the label of what `held_out.rest` leaves of a test split
+_STAND_INS = ("resnet20", "alexnet")  # for a model that is not built: a residual network, and one with dropout layers
 _LARGEST_OPTION = 16  # a model with a greater number in its name is not built: it might take minutes
 _ALIKE = str.maketrans("loizsb", "101258")
 
@@ -60,20 +62,7 @@ def images(label: str, data: DatasetInfo, field: str, fingerprints: Known) -> It
     if meant is not None:
         yield Fault(f"{field}.name", f"is {shown(data.name)}, which looks like {meant} and is not")
     if data.name in EMBEDDED:
-        if data.split not in ("train", "test"):
-            return  # a part of one of these, which a seed chose
-        try:
-            embedded = _embedded(data.name, data.split)
-        except UserError as error:
-            yield Fault(f"{field}.split", str(error))
-            return
-        count = len(embedded.images)
-        if data.n > count:
-            yield Fault(f"{field}.n", f"is {data.n}, and {data.name} has {count} {embedded.split} images")
-        elif data.altered or data.fingerprint != _fingerprint(data.name, data.split, data.n):
-            yield Fault(
-                f"{field}.fingerprint", f"is not that of the first {data.n} {embedded.split} images of {data.name}"
-            )
+        yield from _of_embedded(label, data, field)
         return
     right = fingerprints.get(label, {}).get(data.n)
     if right is not None and data.fingerprint != right:
@@ -86,20 +75,50 @@ def images(label: str, data: DatasetInfo, field: str, fingerprints: Known) -> It
         )
 
 
+def _of_embedded(label: str, data: DatasetInfo, field: str) -> Iterator[Fault]:
+    split = _REST if label.endswith(_REST) and data.split == "test" else data.split
+    try:
+        embedded = _embedded(data.name, split)
+    except UserError as error:
+        yield Fault(f"{field}.split", str(error))
+        return
+    count = len(embedded.images)
+    if data.n > count:
+        yield Fault(f"{field}.n", f"is {data.n}, and {data.name} has {count} {embedded.split} images")
+    elif data.altered or data.fingerprint != _fingerprint(data.name, split, data.n):
+        yield Fault(f"{field}.fingerprint", f"is not that of the first {data.n} {embedded.split} images of {data.name}")
+    sizes: dict[str, object] = {"image_size": embedded.image_size}
+    if isinstance(embedded.task, Classification):
+        sizes["classes"] = embedded.task.classes
+    for name, right in sizes.items():
+        if getattr(data, name) not in (None, right):
+            yield Fault(f"{field}.{name}", f"is {getattr(data, name)}, and {data.name} has {right}")
+
+
+def label(record: Record) -> str:
+    """The dataset's label, marked if a part of its test images was kept for fitting: the first n are then others."""
+    kept = any(one.name == record.dataset.name and one.split in held_out.SPLITS for one in record.sources)
+    return dataset_label(record) + (_REST if kept else "")
+
+
 def alike(name: str) -> str | None:
     """The known dataset for which a name could be taken, although it is another: `CIFAR-10`, `cifarl0`."""
-    same = {_plain(entry.name): entry.name for entry in registry.entries("datasets")}
-    meant = same.get(_plain(name))
+    same = {plain(entry.name): entry.name for entry in registry.entries("datasets")}
+    meant = same.get(plain(name))
     return None if meant in (None, name) else meant
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
+    """A name without what the eye overlooks: two that are plainly the same could be taken for one another."""
     return "".join(character for character in name.lower() if character.isalnum()).translate(_ALIKE)
 
 
 @cache
 def _embedded(name: str, split: str) -> Dataset:
-    return registry.dataset(f"{_OURS}/{name}", split)
+    dataset = registry.dataset(f"{_OURS}/{name}", "test" if split in (_REST, *held_out.SPLITS) else split)
+    if split == _REST:
+        return held_out.rest(dataset)
+    return held_out.part(dataset, split) if split in held_out.SPLITS else dataset
 
 
 @cache
@@ -125,17 +144,23 @@ def model(record: Record) -> Iterator[Fault]:
     """Whether plugins, draws and parameters are those of the named model, as far as the harness can know."""
     given = record.model
     spec, first = parse(given.spec), given.plugins[0]
-    if first.name not in (spec.name, f"{spec.name}:{spec.argument}"):
+    own = (spec.name, f"{spec.name}:{spec.argument}", spec.name.removeprefix(f"{given.distribution}/"))
+    if first.name not in own:
         yield Fault("model.plugins.0.name", f"is {shown(first.name)}, and the model is {shown(given.spec)}")
     if (first.distribution, first.version) != (given.distribution, given.version):
         yield Fault(
             "model.plugins.0",
             f"is of {first.distribution} {first.version}, the model of {given.distribution} {given.version}",
         )
-    if given.distribution != _OURS or any(plugin.distribution != _OURS for plugin in given.plugins):
+    yield from _named(spec, record)
+    if given.distribution != _OURS:
+        return
+    if any(plugin.distribution != _OURS for plugin in given.plugins):
+        yield from _wrapper(spec, record)
         return
     try:
         if not _plain_model(spec):
+            yield from _wrapper(spec, record)
             return
         resolved = registry.resolve(given.spec)
     except UserError as error:
@@ -149,6 +174,54 @@ def model(record: Record) -> Iterator[Fault]:
         yield Fault("model.plugins", f"are {shown(names)}, and {given.spec} is made of {', '.join(wanted)}")
     elif not any(number > _LARGEST_OPTION for number in _numbers(given.spec)):
         yield from _built(resolved, record)
+
+
+def _named(spec: Spec, record: Record) -> Iterator[Fault]:
+    """Whether all plugins stand in the model's name, and its author's name for it is not another model's."""
+    given = record.model
+    for i, plugin in enumerate(given.plugins):
+        if plugin.name.partition("@")[0] not in given.spec:
+            yield Fault(f"model.plugins.{i}.name", f"is {shown(plugin.name)}, which is not in {shown(given.spec)}")
+        elif plugin in given.plugins[:i]:
+            yield Fault(f"model.plugins.{i}.name", f"is {shown(plugin.name)} again")
+    if given.distribution != _OURS and given.plugins[0].name == spec.name and _offered(spec.name):
+        yield Fault("model.spec", f"is {shown(given.spec)}, which is {_OURS}'s: it is {given.distribution}/{spec.name}")
+    called = given.name
+    if called is not None and called != spec.name and _offered(called):
+        yield Fault("model.name", f"is {shown(called)}, which is another model")
+
+
+def _offered(name: str) -> bool:
+    return any(entry.name == name and entry.distribution == _OURS for entry in registry.entries("models"))
+
+
+def _wrapper(spec: Spec, record: Record) -> Iterator[Fault]:
+    """What a wrapper of ours around another's model cannot be: that depends on the wrapper alone.
+
+    A stand-in takes the other model's place. If what is around it makes draws, the whole model does.
+    """
+    given = record.model
+    try:
+        target = registry.find("models", f"{_OURS}/{spec.name}").load()
+        inner = [] if isinstance(target, registry.Finder) else registry.named_models(target, spec)
+        if not inner:
+            return
+        around = [
+            registry.resolve(str(Spec(spec.name, "+".join(name for _ in inner), spec.options))) for name in _STAND_INS
+        ]
+    except UserError as error:
+        yield Fault("model.spec", str(error))
+        return
+    if not given.stochastic and any(_stochastic(model, record.dataset) for model in around):
+        yield Fault("model.stochastic", f"is false: {given.spec} is stochastic")
+
+
+def _stochastic(model: registry.ResolvedModel, data: DatasetInfo) -> bool:
+    try:
+        with torch.device("meta"):
+            return traits(model.build(_stand_in(data))).stochastic
+    except Exception:  # its options name parts that the stand-in does not have
+        return False
 
 
 def _built(resolved: registry.ResolvedModel, record: Record) -> Iterator[Fault]:

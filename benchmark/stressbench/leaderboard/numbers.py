@@ -19,6 +19,9 @@ from stressbench.results.scoring import summary
 _TOLERANCE = 1e-6  # relative, between an aggregate as written and as recomputed
 _ROUNDING = 1e-6  # how far a float32 sum may stray out of a metric's bounds
 
+# Metrics that any images give, also all but one group of them.
+ALWAYS_KNOWN = ("error", "accuracy", "nll", "brier", "ece", "aurc")
+
 
 class Fault(NamedTuple):
     """One error and its field."""
@@ -113,6 +116,8 @@ def _interval(
 ) -> Iterator[Fault]:
     count, n = counts  # of groups and of rows
     if without is None:
+        if value is not None and metric.interval is not None and count and metric.name.endswith(ALWAYS_KNOWN):
+            yield Fault(f"jackknife.{metric.name}.{size}", "is missing")
         again = None
     elif value is None or metric.interval is None or len(without) != count:
         wanted = 0 if value is None or metric.interval is None else count

@@ -26,6 +26,7 @@ def add(run: Path, root: Path, replace: bool) -> Path:
     path, other = (root / place for place in paths(record))
     if path.exists() and result(records.load(path)) != result(record):
         path = other
+    require_faultless(run, check.source(record, path))
     if path.exists() and not replace:
         there = records.load(path)
         if there.conditions != record.conditions or there.metrics != record.metrics:

@@ -7,21 +7,24 @@ and of attacks asr, attackable, images and robust_accuracy.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
 from stressbench.contracts import Metrics, Suite
 from stressbench.leaderboard.numbers import Fault
+from stressbench.leaderboard.words import shown
 from stressbench.record import Record
-from stressbench.results.resampling import groups, half_width
-from stressbench.results.scoring import summary
+from stressbench.results.conditions import describe
 
 _SLACK = 1e-5  # by how much sums in float32 stray
 _COUNT = 1e-3  # images
 # The least of −ln(1 − x) / 2x² over 0 < x < 1: an image's Brier score is at most 2·(1 − p)², p being its true class's.
 _NLL_OF_BRIER = 1.2277
-_NARROWEST = 1 / 4  # of the standard error that the counts give: twenty groups miss it by 16 % on average
+# What any predictions of classes have. An attack that stopped at its first success has shown nothing but the accuracy.
+_KNOWN = {"error", "accuracy", "brier", "ece", "signed_ece"}
+_CONSTANT, _ENOUGH = 0.5, 100  # from which error on, and below how many images, numbers may be the same
+_OF_SEVERAL_DRAWS = ("corr_variance_loss", "corr_mutual_information_loss")
 
 
 def rows(suite: Suite, record: Record) -> Iterator[Fault]:
@@ -35,9 +38,18 @@ def rows(suite: Suite, record: Record) -> Iterator[Fault]:
         for place, metrics in at.items():
             faults = [*_counts(suite, metrics, row.n)]
             if not faults and record.dataset.task == "classification":
-                faults = [*_bounds(metrics, row.n, record.dataset.classes), *_attack(metrics, row.n)]
+                one_draw = place == "curves at 1" or (place == "metrics" and record.draws == 1)
+                faults = [
+                    *(_missing(suite, metrics) if suite.source(row.condition) is None else ()),
+                    *_bounds(metrics, row.n, record.dataset.classes),
+                    *_order(metrics, row.n),
+                    *(_single(metrics) if one_draw else ()),
+                    *_attack(metrics, row.n),
+                ]
             yield from (Fault(f"conditions.{i}.{place}", message) for message in faults)
-    yield from _jackknife(suite, record)
+    if record.dataset.task == "classification":
+        yield from _attacks(record)
+        yield from _copies(record)
 
 
 def _counts(suite: Suite, row: Metrics, n: int) -> Iterator[str]:
@@ -61,11 +73,17 @@ def _bounds(row: Metrics, n: int, classes: int | None) -> Iterator[str]:
         yield f"ece is {ece}, below the size of signed_ece, {signed}"
     if nll is not None and brier is not None and nll < _NLL_OF_BRIER * brier - _SLACK:
         yield f"nll is {nll}: with a brier of {brier} it is {_NLL_OF_BRIER * brier:.6g} or more"
+    # An image's Brier score is at least C/(C − 1) times the square of its confidence less whether it is right.
+    share = 1 - 1 / classes if classes else 1.0
+    if ece is not None and brier is not None and ece > math.sqrt(share * brier) + _SLACK:
+        yield f"ece is {ece}: with a brier of {brier} it is {math.sqrt(share * brier):.6g} or less"
     if error is None:
         return
     # Where the most likely class is wrong, the true one has at most half of the probability; where it is right, it has
     # at least 1/C.
     most = 1 - 1 / classes if classes else 1.0
+    if ece is not None and ece > error + (1 - error) * most + _SLACK:
+        yield f"ece is {ece}: with an error of {error:.6g} it is {error + (1 - error) * most:.6g} or less"
     low, high = error / 2, 2 * error + (1 - error) * most
     if brier is not None and not low - _SLACK <= brier <= high + _SLACK:
         yield f"brier is {brier}: with an error of {error:.6g} it is between {low:.6g} and {high:.6g}"
@@ -76,6 +94,14 @@ def _bounds(row: Metrics, n: int, classes: int | None) -> Iterator[str]:
         confidence, least = signed + 1 - error, 1 / classes if classes else 0.0
         if not least - _SLACK <= confidence <= 1 + _SLACK:
             yield f"signed_ece is {signed}: with an error of {error:.6g} the mean confidence would be {confidence:.6g}"
+    moved = row.get("accuracy_moved")
+    if moved is not None and not -_SLACK <= 1 - error - moved <= 1 + _SLACK:
+        yield f"accuracy_moved is {moved}: from an accuracy of {1 - error - moved:.6g} to {1 - error:.6g}"
+    if moved is not None and abs(moved * n - round(moved * n)) > max(_COUNT, 1e-6 * n):
+        yield f"accuracy_moved is {moved}: of {n} images, no count gives that"
+    nll_moved = row.get("nll_moved")
+    if nll is not None and nll_moved is not None and nll - nll_moved < -_SLACK:
+        yield f"nll_moved is {nll_moved}: it would be from {nll - nll_moved:.6g}"
     if aurc is not None:
         wrong, k = round(error * n), np.arange(1, n + 1)
         best, worst = np.maximum(k - (n - wrong), 0) @ (1 / k) / n, np.minimum(k, wrong) @ (1 / k) / n
@@ -83,13 +109,61 @@ def _bounds(row: Metrics, n: int, classes: int | None) -> Iterator[str]:
             yield f"aurc is {aurc}: with an error of {error:.6g} it is between {best:.6g} and {worst:.6g}"
 
 
+def _missing(suite: Suite, row: Metrics) -> Iterator[str]:
+    names = {"error", "accuracy"} if "asr" in row and row.get("nll") is None else _KNOWN
+    for metric in suite.row_metrics:
+        if metric.name in names and row.get(metric.name) is None:
+            yield f"{metric.name} is missing: any predictions have one"
+
+
+def _order(row: Metrics, n: int) -> Iterator[str]:
+    """Whether the area under the risk–coverage curve is possible with that under the ROC curve of the errors."""
+    accuracy, auroc, aurc = row.get("accuracy"), row.get("auroc_error"), row.get("aurc")
+    if accuracy is None or auroc is None:
+        return
+    wrong = round((1 - accuracy) * n)
+    if wrong in (0, n):
+        yield f"auroc_error is {auroc}, and {'all' if wrong else 'none'} of the images are wrong"
+    elif aurc is not None:
+        low, high = _areas(wrong, n, auroc)
+        if not low - _SLACK <= aurc <= high + _SLACK:
+            yield f"aurc is {aurc}: with an auroc_error of {auroc:.6g} it is between {low:.6g} and {high:.6g}"
+
+
+def _areas(wrong: int, n: int, auroc: float) -> tuple[float, float]:
+    """The least and the greatest AURC that the order of `wrong` of n images can have, where its AUROC is known.
+
+    A wrong image at place r, from the surest on, adds 1/n · Σ_{k ≥ r} 1/k, which is convex in r, and the AUROC fixes
+    the mean of their places: the area is least where they are one block, and greatest where they are at both ends.
+    """
+    added = np.cumsum(1 / np.arange(n, 0, -1))[::-1] / n
+    before = auroc * (n - wrong)  # the right images that are surer than a wrong one, on average
+
+    def block(at: float) -> float:
+        return sum(float(np.interp(at + k, np.arange(n), added)) for k in range(wrong))
+
+    def ends(first: int) -> float:
+        return float(added[:first].sum() + added[n - (wrong - first) :].sum())
+
+    first = wrong * (1 - auroc)
+    k = min(math.floor(first), wrong - 1)
+    return block(before), ends(k) + (first - k) * (ends(k + 1) - ends(k))
+
+
+def _single(row: Metrics) -> Iterator[str]:
+    for name in _OF_SEVERAL_DRAWS:
+        if row.get(name) is not None:
+            yield f"{name} is {row[name]} at one draw, which does not vary"
+
+
 def _attack(row: Metrics, n: int) -> Iterator[str]:
     """Of the images that were right before the attack, those that are right after it."""
     accuracy, asr, images, before = (row.get(name) for name in ("accuracy", "asr", "images", "attackable"))
     if accuracy is None or images is None or before is None:
         return
-    if before > images:
+    if images == 0 or before > images:
         yield f"attackable is {before:g}, and there are {images:g} images"
+        return
     if asr is not None:
         low, high = (1 - asr) * before, images - asr * before
         if not low - _COUNT <= accuracy * images <= high + _COUNT:
@@ -99,98 +173,39 @@ def _attack(row: Metrics, n: int) -> Iterator[str]:
         yield f"robust_accuracy is {robust}, more than the accuracy under this attack or without one"
 
 
-def _jackknife(suite: Suite, record: Record) -> Iterator[Fault]:
-    """Whether values without each group of images can be of the whole's value: on average, and in counts."""
-    n = record.rows
-    if not record.jackknife or any(row.n != n for row in record.conditions):
+def _attacks(record: Record) -> Iterator[Fault]:
+    """Whether all attacks start from the images that are right without one, and their worst case is no better."""
+    rows = [(i, row) for i, row in enumerate(record.conditions) if row.metrics.get("images") == row.n]
+    clean = [row.metrics for _, row in rows if row.condition.get("attack") == "none"]
+    if len(clean) != 1 or clean[0].get("accuracy") is None:
         return
-    counted = {metric.name for metric in suite.row_metrics if metric.share_of == "n"}
-    for name, sizes in record.jackknife.items():
-        of = name.removeprefix("mean_").removeprefix("clean_")
-        for size, without in sizes.items():
-            value = record.curves.get(name, {}).get(size, record.metrics.get(name))
-            if not without or value is None or len(without) != groups(n):
-                continue
-            field = f"jackknife.{name}.{size}"
-            exact = of in counted or (of in ("nll", "brier") and of != name)
-            yield from (Fault(field, one) for one in _around(value, without, n, exact))
-            if of in counted and name == f"clean_{of}":
-                yield from (Fault(field, one) for one in _counted(value, without, n))
+    before = round(float(clean[0]["accuracy"] or 0) * record.dataset.n)
+    if clean[0].get("asr") is not None:
+        yield Fault("conditions.0.metrics.asr", "is a share of images that nothing attacked")
+    worst: dict[tuple[object, object], float] = {}
+    for i, row in rows:
+        metrics, budget = row.metrics, (row.condition.get("norm"), row.condition.get("eps"))
+        if metrics.get("attackable") != before:
+            yield Fault(f"conditions.{i}.metrics.attackable", f"is {metrics.get('attackable')}: {before} are right")
+        if before and metrics.get("asr") is None and metrics is not clean[0]:
+            yield Fault(f"conditions.{i}.metrics.asr", f"is missing: {before} images could be attacked")
+        robust = metrics.get("robust_accuracy")
+        if robust is not None and robust != worst.setdefault(budget, robust):
+            yield Fault(f"conditions.{i}.metrics.robust_accuracy", f"is {robust}, and {worst[budget]} at the same ε")
+
+
+def _copies(record: Record) -> Iterator[Fault]:
+    """Whether a condition has another one's numbers: two sets of images do not have one mean NLL to the last bit.
+
+    A model that answers the same to everything may; it is right for less than half of the images.
+    """
+    seen: dict[float, int] = {}
     for i, row in enumerate(record.conditions):
-        for metric, values in row.jackknife.items():
-            value = row.metrics.get(metric)
-            if values and value is not None and len(values) == groups(n):
-                exact = metric in counted or metric in ("nll", "brier")
-                found = [*_around(value, values, n, exact), *(_counted(value, values, n) if metric in counted else ())]
-                yield from (Fault(f"conditions.{i}.jackknife.{metric}", one) for one in found)
-    yield from _narrow(suite, record, counted)
-    yield from _parts(suite, record)
-
-
-def _left(n: int) -> np.ndarray:
-    """The images that are left without each of the groups."""
-    return np.array([n - len(range(group, n, groups(n))) for group in range(groups(n))])
-
-
-def _around(value: float, without: Sequence[float], n: int, exact: bool) -> Iterator[str]:
-    """A mean over images is the mean of its values without each group; any other metric is within its interval."""
-    mean = float(np.average(without, weights=_left(n)))
-    allowed = _SLACK * max(1.0, abs(value)) if exact else (half_width(np.array(without)) or 0.0) + _SLACK
-    if abs(mean - value) > allowed:
-        yield f"is around {mean:.6g}, and the metric is {value}"
-
-
-def _counted(value: float, without: Sequence[float], n: int) -> Iterator[str]:
-    """A share of the images is one of those left, and what each group adds is no more than its images."""
-    left = _left(n)
-    counts = np.array(without) * left
-    if np.abs(counts - counts.round()).max() > _COUNT:
-        yield "holds a share that no count of the images gives"
-    elif (np.abs(2 * (value * n - counts) - (n - left)) > n - left + _COUNT).any():
-        yield "leaves out more images than a group has"
-
-
-def _narrow(suite: Suite, record: Record, counted: set[str]) -> Iterator[Fault]:
-    """Whether the interval of a share, or of a mean of shares, is as wide as independent conditions would make it."""
-    for name, sizes in record.jackknife.items():
-        prefix, _, of = name.partition("_")
-        if of not in counted or prefix not in ("mean", "clean"):
+        accuracy, nll = row.metrics.get("accuracy"), row.metrics.get("nll")
+        error = row.metrics.get("error") if accuracy is None else 1 - accuracy
+        if nll is None or error is None or not 0 < error < _CONSTANT or row.n < _ENOUGH:
             continue
-        for size, without in sizes.items():
-            value = record.curves.get(name, {}).get(size, record.metrics.get(name))
-            half = half_width(np.array(without)) if without else None
-            if half is None or value is None:
-                continue
-            shares = [row.metrics[of] for row in record.conditions if prefix == "mean" or row.metrics[of] == value]
-            variance = [share * (1 - share) for share in shares if share is not None]
-            if not variance:
-                continue
-            k = len(variance) if prefix == "mean" else 1
-            least = _NARROWEST * 2 * math.sqrt(float(np.mean(variance)) / k / record.rows)
-            if half < least:
-                yield Fault(
-                    f"intervals.{name}.{size}", f"is ± {half:.2g}, narrower than its conditions allow: {least:.2g}"
-                )
-
-
-def _parts(suite: Suite, record: Record) -> Iterator[Fault]:
-    """Whether the aggregates' jackknife is the one of their conditions, where the conditions have theirs."""
-    needed = suite.baseline_metrics
-    if not needed or not all(row.jackknife.get(name) for row in record.conditions for name in needed):
-        return
-    conditions, given = [row.condition for row in record.conditions], record.suite.baseline
-    follow = {f"{prefix}{name}" for prefix in ("mean_", "clean_") for name in needed} | suite.normalise(
-        conditions, [row.metrics for row in record.conditions], given
-    ).keys()
-    size = str(record.draws)
-    for group in range(groups(record.rows)):
-        rows = [row.without(group).metrics for row in record.conditions]
-        again = summary(suite, conditions, rows, given and given.without(group))
-        for name in sorted(follow & again.keys()):
-            without = record.jackknife.get(name, {}).get(size)
-            if without and not math.isclose(without[group], again[name] or 0.0, rel_tol=1e-5, abs_tol=1e-7):
-                yield Fault(
-                    f"jackknife.{name}.{size}",
-                    f"is {without[group]} without group {group}, its conditions give {again[name]}",
-                )
-                return
+        if nll in seen:
+            other = describe(record.conditions[seen[nll]].condition)
+            yield Fault(f"conditions.{i}.metrics.nll", f"is {shown(nll)}, to the last bit that of {other}")
+        seen[nll] = i

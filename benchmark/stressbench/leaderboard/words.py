@@ -7,6 +7,7 @@ control codes are not accepted into the leaderboard at all.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator
 
 from stressbench.record import Record
@@ -15,7 +16,10 @@ from stressbench.record import Record
 _NAME = re.compile(r"[A-Za-z0-9(][A-Za-z0-9._+=,:()/@-]*")
 _BARE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _TEXT = re.compile(r"[^<>|`\\]+")
-_LEADING_AWAY = re.compile(r"\.\.|//|www\.", re.IGNORECASE)
+_LEADING_AWAY = re.compile(r"\.\.|//|www\.|\b(?:javascript|data|mailto):", re.IGNORECASE)
+_PATH = re.compile(r"(?:^|\s)(?:~?/\w|[A-Za-z]:[/\\])")
+_LATIN = 0x180  # the first character behind the Latin letters with accents
+_GREEK = "αβγδεζηθικλμξπρςστυφχψωΓΔΘΛΞΠΣΦΨΩ"  # those of formulas, without what looks like a Latin letter
 
 _LONGEST_SHOWN = 80
 
@@ -53,7 +57,11 @@ def strange(record: Record) -> Iterator[tuple[str, str]]:
         "model.weights_source": model.weights_source,
         "environment.platform": environment.platform,
         "environment.device": environment.device,
+        "environment.executor": environment.executor,
     }
+    for i, finding in enumerate(record.findings):
+        if finding.source == "run":  # a suite's own are computed again
+            bare[f"findings.{i}.check"], texts[f"findings.{i}.message"] = finding.check, finding.message
     if model.name is not None:
         texts["model.name"] = model.name
     for i, training in enumerate(model.training):
@@ -76,8 +84,25 @@ def strange(record: Record) -> Iterator[tuple[str, str]]:
         (_TEXT, texts, "printable text without < > | ` \\ and links"),
     ):
         for field, value in fields.items():
-            if not (kind.fullmatch(value) and value.isprintable()) or _LEADING_AWAY.search(value):
+            if not (kind.fullmatch(value) and _legible(value)) or _LEADING_AWAY.search(value):
                 yield field, f"is {shown(value)}: it may hold {allowed}"
+    if model.name is not None and not (model.name[0].isalnum() or model.name[0] == "("):
+        yield "model.name", f"is {shown(model.name)}: it starts with a letter or a digit, or a table would compute it"
+    if _PATH.search(model.weights_source):
+        yield "model.weights_source", f"is {shown(model.weights_source)}: name the file, not a folder of your machine"
+
+
+def _legible(text: str) -> bool:
+    """Whether all of a text is seen and its letters are Latin ones, with accents at most, or those of formulas.
+
+    Letters of other alphabets look the same, and marks can be piled on one another.
+    """
+    return (
+        text.isprintable()
+        and text == text.strip()
+        and unicodedata.normalize("NFC", text) == text
+        and all(ord(one) < _LATIN or one in _GREEK or unicodedata.category(one)[0] in "NPSZ" for one in text)
+    )
 
 
 def shown(value: object) -> str:

@@ -88,7 +88,8 @@ def test_a_new_record_is_checked(repository: Path, check: Check) -> None:
     [
         ("code.py", "new\n", "is touched: a result is its record and the rebuilt pages, nothing else"),
         ("code.py", None, "is touched: a result is its record and the rebuilt pages, nothing else"),
-        (".github/workflows/x.yml", "on: push\n", "is touched: a result is"),
+        (".github/workflows/x.yml", "on: push\n", "it is for a person to read"),
+        ("leaderboard/records/squares/net.py", "1\n", "is touched: a result is"),
         ("leaderboard/page.js", "alert(1)\n", "is touched: a result is"),
         ("leaderboard/tables/page.js", "alert(1)\n", "is touched: a result is"),
         ("leaderboard/tables/more/one.html", "alert(1)\n", "is touched: a result is"),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import scipy.stats
 
-from leaderboard_records import changed
+from leaderboard_records import changed, without_intervals
 from stressbench import registry
 from stressbench.cli import main
 from stressbench.contracts import Metric
@@ -57,7 +57,7 @@ def replay(path: Path, root: Path, *arguments: object) -> int:
 
 def forged(record: dict[str, Any], by: float) -> dict[str, Any]:
     """The same record with every stressed error lower, and all that follows from it: no check can find that."""
-    copy: dict[str, Any] = {**json.loads(json.dumps(record)), "curves": {}, "intervals": {}, "jackknife": {}}
+    copy = {**without_intervals(record), "curves": {}}
     copy["conditions"] = [{**row, "curves": {}} for row in copy["conditions"]]
     for row in copy["conditions"][1:]:
         row["metrics"]["error"] = max(0.0, row["metrics"]["error"] - by)
