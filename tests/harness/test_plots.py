@@ -224,6 +224,23 @@ def test_labels_that_would_touch_are_apart() -> None:
     assert shown[-1] == 100
 
 
+def test_a_papers_column_its_metric_and_its_format(
+    folders: dict[str, list[Path]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--metric", "nll", "--width", 3.3, "--font-size", 6, "--pdf"]
+    for out in ("a", "b"):
+        assert bench("plot", *folders["corruption"], *words, "--out", tmp_path / out) == 0
+    for name in ("by-severity", "heat-map-by-severity"):
+        assert (tmp_path / "a" / f"{name}.pdf").read_bytes() == (tmp_path / "b" / f"{name}.pdf").read_bytes()
+        with Image.open(tmp_path / "a" / f"{name}.png") as drawn:
+            assert drawn.width <= 3.3 * 200
+        assert "NLL" in (tmp_path / "a" / f"{name}.svg").read_text()
+    assert not list(tmp_path.glob("a/reliability*"))
+    capsys.readouterr()
+    assert bench("plot", *folders["corruption"], "--metric", "nl", "--out", tmp_path) == 2
+    assert "no metric 'nl': did you mean 'nll'? it has error, nll" in capsys.readouterr().err
+
+
 def _in_panel(title: str, condition: dict[str, object]) -> bool:
     if "none" in condition.values():
         return title == "clean"

@@ -152,7 +152,9 @@ def _boxes(ax: Axes, axis: Axis, title: str, runs: Sequence[Run], metric: Metric
 
 def heat_map(axis: Axis, runs: Sequence[Run]) -> Figure:
     """The first metric by `over` keys and position, a panel for each run, all on one scale."""
-    metric = selection.metrics(axis, runs[0].suite)[0]
+    metric = next(iter(selection.metrics(axis, runs[0].suite)), None)
+    if metric is None:
+        raise LeftOut(f"the conditions have no metric to draw against {axis.name}")
     drawn = [panel for run in runs if (panel := selection.heat_map(axis, run.record.conditions)) is not None]
     if not drawn:
         raise LeftOut(
@@ -166,6 +168,7 @@ def heat_map(axis: Axis, runs: Sequence[Run]) -> Figure:
     digits = 1 if metric.unit == "fraction" else 2
     names = drawn[0].names
     figure, axes = style.panels(len(runs), 3, 0.18 * len(names) + 0.7)
+    columns = sum(ax.get_position().y0 == axes[0].get_position().y0 for ax in axes)
     for ax, run, values, name in zip(axes, runs, cells, style.names(runs), strict=True):
         image = ax.imshow(values, vmin=low, vmax=high, aspect="auto", cmap="cividis")
         for y, x in np.ndindex(*values.shape):
@@ -177,7 +180,7 @@ def heat_map(axis: Axis, runs: Sequence[Run]) -> Figure:
         ax.label_outer()
         ax.set_xlabel(axis.label)
         clean = _clean(axis, run, metric)
-        title = style.wrapped(name, 72 // min(len(runs), 3))
+        title = style.wrapped(name, int(9 * figure.get_figwidth() / columns))
         ax.set_title(title if math.isnan(clean) else f"{title}\nclean {clean:.{digits}f}")
         ax.grid(False)
         ax.tick_params(length=0)

@@ -14,12 +14,13 @@ from stressbench.results import selection
 from stressbench.results.runs import Run
 
 
-def ensemble_size(runs: Sequence[Run]) -> Figure:
-    """The record's metrics over the number of draws, a panel for each metric."""
+def ensemble_size(runs: Sequence[Run], only: Collection[str] = ()) -> Figure:
+    """The record's metrics, or `only` some of them, over the number of draws: a panel for each metric."""
     drawn = [
         metric
         for metric in runs[0].suite.metrics
-        if any(len(_curve(run, metric)) > 1 for run in runs)  # one size does not make a curve
+        if metric.name in (only or [metric.name])
+        and any(len(_curve(run, metric)) > 1 for run in runs)  # one size does not make a curve
     ]
     if not drawn:
         raise LeftOut("no run has metrics at several ensemble sizes (`bench run --sizes 1,2,5,10`)")

@@ -8,10 +8,12 @@ import re
 import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 WIDTH = 6.9  # inches: the text of a page in two columns, at which fonts have their size
 
+_PANEL = 2.2  # inches that a panel needs
+
 # Okabe and Ito's colours (2008), which people who see fewer colours tell apart; markers and dashes tell them in grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = "os^Dv<>"
@@ -38,7 +42,8 @@ _INITIALS = {"nll", "ece", "cec", "asr", "auc", "aurc", "auroc"}
 RC: dict[str, Any] = {
     "font.family": "DejaVu Sans",  # it comes with matplotlib, so that every machine draws the same
     "font.size": 8,
-    "axes.titlesize": 8,
+    "axes.titlesize": "medium",
+    "figure.figsize": (WIDTH, WIDTH),
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -57,16 +62,37 @@ RC: dict[str, Any] = {
 Files = Mapping[str, bytes]
 
 
+@dataclass(frozen=True)
+class Look:
+    """What a paper asks of its figures."""
+
+    width: float = WIDTH
+    """Of a whole figure, in inches; panels stand below each other where there is no room beside."""
+    font_size: float = 8.0
+    """In points."""
+    pdf: bool = False
+    """Whether to write PDF files, too."""
+
+    @property
+    def rc(self) -> dict[str, Any]:
+        return RC | {"font.size": self.font_size, "figure.figsize": (self.width, self.width)}
+
+
+DEFAULT = Look()
+
+
 class LeftOut(Exception):
     """The reason why a figure cannot be drawn of these runs."""
 
 
 def panels(count: int, columns: int, height: float) -> tuple[Figure, list[Axes]]:
     """A figure with `count` axes in rows of at most `columns`, each row `height` inches high."""
-    columns = min(columns, count)
+    full = mpl.rcParams["figure.figsize"][0]
+    most = max(1, int(full / _PANEL))
+    columns = min(columns, count, most)
     rows = math.ceil(count / columns)
     # Room above for the legend; a single panel need not be as wide as the page.
-    figure = Figure(figsize=(WIDTH * (1 + columns) / 4, 0.4 + rows * height), layout="constrained")
+    figure = Figure(figsize=(full * (1 + columns) / (1 + most), 0.4 + rows * height), layout="constrained")
     grid: list[Axes] = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
     for spare in grid[count:]:
         spare.remove()
@@ -146,8 +172,8 @@ def shown(value: float | None, metric: Metric) -> float:
     return 100 * value if metric.unit == "fraction" else value
 
 
-def files(figure: Figure) -> Files:
-    """A figure as PNG and SVG, by suffix."""
+def files(figure: Figure, pdf: bool = False) -> Files:
+    """A figure as PNG and SVG, and as PDF if asked for, by suffix."""
     # The solver of the layout differs in the last bit from one time to the next.
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
@@ -155,7 +181,10 @@ def files(figure: Figure) -> Files:
         left, bottom, width, height = ax.get_position().bounds
         ax.set_position((round(left, 4), round(bottom, 4), round(width, 4), round(height, 4)))
     found = {}
-    for suffix, metadata in (("png", {}), ("svg", {"Date": None})):
+    formats: dict[str, dict[str, None]] = {"png": {}, "svg": {"Date": None}}
+    if pdf:
+        formats["pdf"] = {"CreationDate": None}
+    for suffix, metadata in formats.items():
         content = io.BytesIO()
         figure.savefig(content, format=suffix, metadata=metadata)
         found[suffix] = content.getvalue()
