@@ -75,10 +75,10 @@ def pgd(
     step_size: float = 2 / 255,
 ) -> Recipe:
     """Another recipe on images that PGD made within ε, L∞ (Madry et al., 2018): adversarial training."""
-    if not 0 <= eps < math.inf or not 0 <= step_size < math.inf or steps < 1:
+    if not 0 <= eps <= 1 or not 0 <= step_size <= 1 or steps < 1:
         raise UserError(
-            f"invalid eps={eps}, step_size={step_size}, steps={steps}: expected sizes from 0, for example 0.0314, and "
-            "one step or more"
+            f"invalid eps={eps}, step_size={step_size}, steps={steps}: expected sizes from 0 to 1, in units of a "
+            "pixel's range, for example 0.0314 for 8/255, and one step or more"
         )
     base = registry.recipe(argument, dataset, module)
     return replace(base, loss=Adversarial(loss_of(base, dataset), eps, steps, step_size))

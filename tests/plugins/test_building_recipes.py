@@ -181,6 +181,12 @@ def test_mixing_labels_is_for_classification(data: Dataset) -> None:
         recipe("short+mixup", maps)
 
 
+@pytest.mark.parametrize("text", ["short+pgd,eps=8", "short+pgd,eps=-0.1", "short+pgd,step_size=2"])
+def test_budgets_are_in_units_of_a_pixels_range(text: str, data: Dataset) -> None:
+    with pytest.raises(UserError, match="from 0 to 1, in units of a pixel's range"):
+        recipe(text, data)
+
+
 @pytest.mark.parametrize(
     "text", ["mixup", "cutmix", "label-smoothing", "randaugment", "augmix", "augmix,jsd=false", "pgd,steps=2", "sam"]
 )
