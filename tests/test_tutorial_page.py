@@ -137,5 +137,6 @@ def test_the_branch_of_the_submission(walked: Walked) -> None:
     assert said.splitlines()[0] == "now run:"
     clone = walked.folder / "stressbench"
     assert git(clone, "branch", "--show-current").startswith("result-file-nets.py-")
-    (path,) = (clone / "leaderboard" / "records" / "shapes" / "corruption").iterdir()
+    (path,) = (clone / "leaderboard" / "records" / "shapes" / "corruption").glob("*.json")
     assert record.load(path).model.name == "CNN, wide"
+    assert (path.with_suffix("") / "nets.py").read_text() == (walked.folder / "nets.py").read_text()

@@ -12,6 +12,15 @@ from stressbench.errors import UserError
 
 _MOST_LINES = 20  # findings of one file
 
+_sources = click.option(
+    "--source",
+    "sources",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="The Python file of a `file:` model; again for each module beside it that it imports.",
+)
+
 
 @click.group()
 def leaderboard() -> None:
@@ -22,12 +31,13 @@ def leaderboard() -> None:
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN...")
 @options.root
 @click.option("--replace", is_flag=True, help="Put the record in the place of an older one of the same model.")
-def add(runs: tuple[Path, ...], root: Path, replace: bool) -> None:
+@_sources
+def add(runs: tuple[Path, ...], root: Path, replace: bool, sources: tuple[Path, ...]) -> None:
     """Copy the records of runs (folders or record.json files) into the leaderboard."""
     from stressbench.leaderboard import records
 
     for run in runs:
-        click.echo(records.add(run, root, replace))
+        click.echo(records.add(run, root, replace, sources))
 
 
 @leaderboard.command()
@@ -35,15 +45,16 @@ def add(runs: tuple[Path, ...], root: Path, replace: bool) -> None:
 @click.option(
     "--base", default="origin/main", show_default=True, metavar="COMMIT", help="What the pull request is for."
 )
+@_sources
 @options.root
-def submit(run: Path, root: Path, base: str) -> None:
+def submit(run: Path, root: Path, base: str, sources: tuple[Path, ...]) -> None:
     """Commit a run's record and the rebuilt pages on a new branch, and open the pull request.
 
     Needs a clean working tree. Without GitHub's `gh` the last two commands are printed and not run.
     """
     from stressbench.leaderboard.submit import submit as submit_run
 
-    left = submit_run(run, root, base)
+    left = submit_run(run, root, base, sources)
     click.echo("the pull request is open" if not left else "\n".join(["now run:", *left]))
 
 

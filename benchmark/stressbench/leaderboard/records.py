@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,10 +16,12 @@ from stressbench.leaderboard.paths import RECORDS, paths, result
 from stressbench.record import Record
 
 
-def add(run: Path, root: Path, replace: bool) -> Path:
+def add(run: Path, root: Path, replace: bool, sources: Sequence[Path] = ()) -> Path:
     """Copy a run's record to its place; returns the file.
 
-    Raises `UserError` for an invalid record, and, unless `replace`, if the same result exists with other numbers.
+    `sources` are the file of a `file:` model, and then those that it imports from beside it: they go into the folder of
+    the record's name. Raises `UserError` for an invalid record, for a model whose file is missing, and, unless
+    `replace`, if the same result exists with other numbers.
     """
     record = records.load(run)
     board = {where: other for where, other in readable(root).items() if result(other) != result(record)}
@@ -26,17 +29,32 @@ def add(run: Path, root: Path, replace: bool) -> Path:
     path, other = (root / place for place in paths(record))
     if path.exists() and result(records.load(path)) != result(record):
         path = other
-    require_faultless(run, check.source(record, path))
     if path.exists() and not replace:
         there = records.load(path)
         if there.conditions != record.conditions or there.metrics != record.metrics:
             raise UserError(
                 f"{path} has other numbers for the same run: look why, or put this in its place with --replace"
             )
+    _add_sources(sources, path.with_suffix(""))
+    if faults := check.source(record, path):
+        shutil.rmtree(path.with_suffix(""), ignore_errors=True)
+        raise UserError(f"{run}: {faults[0]}; pass the file, and what it imports, with --source")
     with writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         put(path, record.to_json().encode())
     return path
+
+
+def _add_sources(sources: Sequence[Path], folder: Path) -> None:
+    for source in sources:
+        beside = source.resolve()
+        top = sources[0].resolve().parent
+        if not beside.is_relative_to(top):
+            raise UserError(f"{source} is not beside {sources[0]}, which imports it")
+        target = folder / beside.relative_to(top)
+        with writing(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            put(target, source.read_bytes())
 
 
 def load_all(root: Path) -> dict[Path, Record]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from stressbench.record import Record, dataset_label, load
 from stressbench.spec import slug
 
 
-def submit(run: Path, root: Path, base: str) -> list[str]:
+def submit(run: Path, root: Path, base: str, sources: Sequence[Path] = ()) -> list[str]:
     """Check a run's record, and commit it with the rebuilt pages on a new branch from the current commit.
 
     Returns the commands that are left to do: none if `gh` made the pull request. Raises `UserError` for a working tree
@@ -29,7 +30,7 @@ def submit(run: Path, root: Path, base: str) -> list[str]:
     board = [other for other in records.readable(root).values() if result(other) != result(record)]
     records.require_faultless(run, check.faults(record, board, facts.known(root)))
     git(root.parent, "switch", "--quiet", "--create", branch)
-    records.add(run, root, replace=False)
+    records.add(run, root, replace=False, sources=sources)
     build.build(root)
     if (root / CLAIMS).exists():
         replication.write(root)
