@@ -104,7 +104,11 @@ def test_more_conditions_than_the_suites_own_are_ranked_apart(tmp_path: Path, ro
     record = fields("b")
     names = ",".join(dict.fromkeys(row["condition"]["corruption"] for row in record["conditions"][1:]))
     record["suite"]["options"] = {"corruptions": f"{names},speckle_noise"}
-    record["conditions"] += [{**record["conditions"][1], "condition": dict(condition)} for condition in more]
+    row = record["conditions"][1]
+    record["conditions"] += [
+        {**row, "condition": dict(condition), "metrics": {**row["metrics"], "nll": 1 + i / 64}}
+        for i, condition in enumerate(more)
+    ]
     record["timing"]["seconds"] = 810.0  # of 81 conditions, at 100 images a second
     (tmp_path / "b.json").write_text(json.dumps(record))
     add(source, root, replace=False)
