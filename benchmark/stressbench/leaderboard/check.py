@@ -97,7 +97,7 @@ def faults(
         return [*found, Fault("suite", str(error))]
     conditions = [*_conditions(suite, record)]
     counts = [] if conditions else [*_counts(suite, record)]  # which asks the suite about them
-    found += [*facts.stress(suite, record.dataset), *_suite(suite, record)]
+    found += [*facts.stress(suite, record.dataset), *_suite(suite, record), *provenance.seen(suite, record)]
     found += [] if conditions or counts else provenance.timing(suite, record)
     rows = [*counts, *conditions, *numbers.rows(suite, record), *_baseline(suite, record, others, fresh)]
     if rows := rows or [*numbers.recomputed(suite, record), *numbers.intervals(suite, record)]:

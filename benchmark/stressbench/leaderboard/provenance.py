@@ -62,6 +62,15 @@ def timing(suite: Suite, record: Record) -> Iterator[Fault]:
             yield Fault("timing", f"is {seconds:g} s at {speed:g} images/s, and the conditions have {images} images")
 
 
+def seen(suite: Suite, record: Record) -> Iterator[Fault]:
+    """Whether a part was trained on what it is measured on, where the suite is not of training images by intention."""
+    data = record.dataset
+    for i, training in enumerate(record.model.training if suite.split == "test" else ()):
+        if training.fingerprint == data.fingerprint or (training.dataset, training.split) == (data.name, data.split):
+            fault = "is what the record is measured on: the model has seen these images and their labels"
+            yield Fault(f"model.training.{i}.split", fault)
+
+
 def complete(record: Record) -> bool:
     """Whether its version writes everything that checks need; what older ones left out, they do not ask for."""
     return version(record.environment.stressbench) >= _COMPLETE
@@ -119,9 +128,6 @@ def _is_device(name: str) -> bool:
 
 
 def _training(record: Record, training: TrainingInfo) -> Iterator[tuple[str, str]]:
-    data = record.dataset
-    if training.fingerprint == data.fingerprint or (training.dataset, training.split) == (data.name, data.split):
-        yield "split", "is what the record is measured on: the model has seen these images and their labels"
     name = parse(training.spec).name.partition(":")[0]
     if name not in {plugin.name.partition(":")[0] for plugin in record.model.plugins}:
         yield "spec", f"is {shown(training.spec)}, which is not a part of {shown(record.model.spec)}"
@@ -134,7 +140,9 @@ def _training(record: Record, training: TrainingInfo) -> Iterator[tuple[str, str
     for key, text in training.versions.items():
         if not _VERSION.fullmatch(text.lower()):
             yield f"versions.{key}", f"is {shown(text)}, which is not a version"
-    ranges = {metric.name: metric.range for metric in TASKS.get(data.task, Classification).row_metrics} | _RANGES
+    ranges = {
+        metric.name: metric.range for metric in TASKS.get(record.dataset.task, Classification).row_metrics
+    } | _RANGES
     for key, value in training.metrics.items():
         low, high = ranges.get(key, (-math.inf, math.inf))
         if not low <= value <= high:
