@@ -23,6 +23,7 @@ _COUNT = 1e-3  # images
 _NLL_OF_BRIER = 1.2277
 # What any predictions of classes have. An attack that stopped at its first success has shown nothing but the accuracy.
 _KNOWN = {"error", "accuracy", "brier", "ece", "signed_ece"}
+_ATTACKS = {"eps", "attack", "fgsm"}  # in a condition, whose images a model decides
 _CONSTANT, _ENOUGH = 0.5, 100  # from which error on, and below how many images, numbers may be the same
 _OF_SEVERAL_DRAWS = ("corr_variance_loss", "corr_mutual_information_loss")
 
@@ -197,13 +198,16 @@ def _attacks(record: Record) -> Iterator[Fault]:
 def _copies(record: Record) -> Iterator[Fault]:
     """Whether a condition has another one's numbers: two sets of images do not have one mean NLL to the last bit.
 
-    A model that answers the same to everything may; it is right for less than half of the images.
+    A model that answers the same to everything may; it is right for less than half of the images. So may attacks, which
+    leave images as they are where a model's gradients are 0 or the budget is too small.
     """
     seen: dict[float, int] = {}
     for i, row in enumerate(record.conditions):
         accuracy, nll = row.metrics.get("accuracy"), row.metrics.get("nll")
         error = row.metrics.get("error") if accuracy is None else 1 - accuracy
         if nll is None or error is None or not 0 < error < _CONSTANT or row.n < _ENOUGH:
+            continue
+        if _ATTACKS & {*row.condition, *map(str, row.condition.values())}:
             continue
         if nll in seen:
             other = describe(record.conditions[seen[nll]].condition)
