@@ -215,20 +215,19 @@ def training_info(metadata: Mapping[str, str]) -> TrainingInfo | None:
 
     Names that are neither a field of a recipe, nor an option of a training, nor otherwise known are metrics.
     """
-    from pydantic import ValidationError
-
     from stressbench.record import TrainingInfo
 
-    left = dict(metadata)
+    left: dict[str, object] = dict(metadata)
     known = {name: left.pop(old, None) for name, old in _METADATA.items()}
     names = dict.fromkeys(one.name for one in (*fields(Recipe), *fields(Options)))
     settings = {name: left.pop(name) for name in names if name in left}
     versions = {name: left.pop(name) for name in ("stressbench", "torch") if name in left}
     try:
-        return TrainingInfo.model_validate(
-            {**known, "settings": settings, "versions": versions, "metrics": dict(sorted(left.items()))}
-        )
-    except ValidationError:
+        known |= {name: int(str(known[name])) for name in ("seed", "validation", "epochs")}
+        known["seconds"] = float(str(known["seconds"]))
+        metrics = {name: float(str(value)) for name, value in sorted(left.items())}
+        return TrainingInfo.model_validate({**known, "settings": settings, "versions": versions, "metrics": metrics})
+    except ValueError:  # pydantic's, too
         return None
 
 

@@ -127,5 +127,5 @@ def test_the_board_shows_names_beside_specs(two: tuple[Path, Path]) -> None:
     assert "[tiny](records/a.json): &lt;wide&gt; net" in page
     rows = {row["model"]: row["which"] for row in tables.table(group, None, group.name)["rows"]}
     assert rows == {"tiny": "<wide> net", "tiny,width=4": ""}
-    assert [field for field, _ in strange(entries[0].record)] == ["model.name"]
+    assert {field for field, _ in strange(entries[0].record)} == {"model.name"}
     assert [*strange(entries[0].record.named(NAME))] == []

@@ -39,7 +39,8 @@ def faults(suite: Suite, record: Record) -> Iterator[Fault]:
             yield from (Fault(field, one) for one in _around(value, without, n, exact))
             if of in counted and not name.startswith("mean_"):
                 yield from (Fault(field, one) for one in _counted(value, without, n))
-            if suite.rows == "image" and kinds[name].unit == "fraction" and kinds[name].bounds is None:
+            ours = record.suite.distribution == provenance.OURS  # another's share may be the same for all images
+            if ours and suite.rows == "image" and kinds[name].unit == "fraction" and kinds[name].bounds is None:
                 yield from (Fault(field, one) for one in _alike(value, without))
     missing = [metric for metric in suite.baseline_metrics if not record.conditions[0].jackknife.get(metric)]
     if missing and provenance.complete(record):

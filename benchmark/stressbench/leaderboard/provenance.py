@@ -21,7 +21,7 @@ from stressbench.spec import parse
 from stressbench.tasks import TASKS, Classification
 
 _FIRST = datetime(2026, 1, 1, tzinfo=UTC)
-_OURS = "stressbench"
+OURS = "stressbench"
 _COMPLETE = (0, 2)  # the first version all of whose records have intervals, classes and the images' size
 _LARGEST_SEED = 2**31 - 1
 _MOST_PARAMETERS = 10**12
@@ -115,7 +115,7 @@ def _versions(record: Record) -> Iterator[Fault]:
         for i, plugin in enumerate(record.model.plugins)
     }
     for field, (distribution, text) in used.items():
-        if distribution == _OURS and text != here:
+        if distribution == OURS and text != here:
             yield Fault(field, f"is {shown(text)}, and the run was made with stressbench {here}")
 
 

@@ -107,6 +107,8 @@ def _ticks(ax: Axes, axis: Axis, places: Collection[float]) -> None:
     The axis is logarithmic where that gives them more of it, and labels stand upright where they would touch.
     """
     at = sorted(places)
+    if not at:
+        return
     scaled = np.array(at)
     if at[0] > 0 and _nearest(np.log(at)) > _nearest(scaled) < _ROOM:
         ax.set_xscale("log")

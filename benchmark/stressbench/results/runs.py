@@ -97,7 +97,7 @@ class Run:
                 "is installed: run it again"
             )
         return registry.suite(
-            info.name,
+            info.offer,
             {k: v for k, v in info.options.items() if k not in self.suite.scoring_options},
             self.record.dataset.task,
         )
@@ -110,7 +110,7 @@ def load(path: Path) -> Run:
 
 def of_record(path: Path, record: Record) -> Run:
     """The same for a record that was read; raises `UserError` for a suite that is not installed."""
-    return Run(path, record, registry.suite(record.suite.name, task=record.dataset.task))
+    return Run(path, record, registry.suite(record.suite.offer, task=record.dataset.task))
 
 
 def load_all(paths: Sequence[Path], labels: Sequence[str] = ()) -> list[Run]:
