@@ -249,7 +249,7 @@ class Suite(ABC):
         return None
 
     source_dir: Path | None = None
-    """A folder with one folder of Parquet files for each source that no plugin offers."""
+    """A folder with a folder of images, or of Parquet files, for each source that no plugin offers."""
 
     def published(self, dataset: Dataset) -> Archive | None:
         """The published files with its stressed images of a dataset; None if there are none.

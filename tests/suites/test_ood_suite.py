@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -116,9 +118,6 @@ def test_draws_disagree_and_corrupted_images_count_as_the_datasets_own(tmp_path:
 
 
 def test_a_source_may_be_a_folder_whose_images_have_another_size(tmp_path: Path) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     pixels = np.random.default_rng(0).integers(0, 256, (12, 40, 48, 3), dtype=np.uint8)
     encoded = []
     for image in pixels:
@@ -136,6 +135,80 @@ def test_a_source_may_be_a_folder_whose_images_have_another_size(tmp_path: Path)
     p = softmax(forward(shrunk.round()[..., 3:35])[0], axis=1).max(axis=1)
     assert tables["source=svhn"]["msp"].to_numpy() == pytest.approx(p, abs=5e-3)
     assert str(tmp_path) not in json.dumps(record)
+
+
+def test_a_source_may_be_a_folder_or_a_list_of_image_files_without_labels_and_of_any_sizes(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    sizes = [(40, 48), (32, 32), (70, 33), (90, 64)]
+    pixels = [generator.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes]
+    # By folder in turns: a/0, b/2, a/1, b/3.
+    for number, image in enumerate(pixels):
+        path = tmp_path / "dtd" / "ab"[number // 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+    (tmp_path / "chosen.txt").write_text("dtd/b/3.png -1\ndtd/a/0.png -1\n", encoding="utf-8")
+    (tmp_path / "rows").mkdir()
+    encoded = [(tmp_path / "dtd" / "ab"[n // 2] / f"{n}.png").read_bytes() for n in range(4)]
+    pq.write_table(pa.table({"image": encoded, "label": [-1] * 4}), tmp_path / "rows" / "test.parquet")
+
+    def cover(image: np.ndarray) -> torch.Tensor:
+        height, width = image.shape[:2]
+        scale = 32 / min(height, width)
+        tensor = torch.from_numpy(image).permute(2, 0, 1)[None].float()
+        inside = torch.nn.functional.interpolate(
+            tensor, (round(height * scale), round(width * scale)), mode="bilinear", antialias=True
+        )
+        top, left = (round((side - 32) / 2) for side in inside.shape[2:])
+        return inside.round()[..., top : top + 32, left : left + 32]
+
+    expected = [softmax(forward(cover(image))[0], axis=1).max() for image in pixels]
+    words = ("--model", "tiny", "--sources", "dtd,chosen,rows", "--source-dir", tmp_path, "--scores", "msp")
+    record, tables = run(tmp_path / "runs", *words)
+    assert [source["n"] for source in record["sources"]] == [4, 2, 4]
+    for name, order in (("dtd", (0, 2, 1, 3)), ("chosen", (3, 0)), ("rows", (0, 1, 2, 3))):
+        found = tables[f"source={name}"]["msp"].to_numpy()
+        assert found == pytest.approx([expected[i] for i in order], abs=5e-3), name
+
+
+@pytest.mark.parametrize(
+    ("sources", "message"),
+    [
+        ("empty", "empty holds neither image files (.bmp, .jpeg, .jpg"),
+        ("nowhere", "there is no dataset called 'nowhere', and no folder of that name in --source-dir"),
+        ("empty,nowhere,noise", "2 of 3 sources are missing: empty, nowhere;"),
+        ("gone", "gone.txt: 1 of its 1 files are missing, first "),
+        ("same", "source 'same' begins with the images of digits, so it is not from elsewhere"),
+        ("cifar100", "source 'cifar100': "),
+    ],
+)
+def test_a_source_that_cannot_be_had_is_refused_with_what_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], sources: str, message: str
+) -> None:
+    for name in ("empty", "same", "cifar100"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "gone.txt").write_text("gone/a.png -1\n", encoding="utf-8")
+    first = digits("test").images.read(0, 1)[0].permute(1, 2, 0).numpy()
+    Image.fromarray(first).save(tmp_path / "same" / "0.png")
+    words = ["--sources", sources, "--source-dir", str(tmp_path), "--out", str(tmp_path / "runs")]
+    with pytest.raises(SystemExit) as ended:
+        main(["run", "--suite", "ood", "--model", "tiny", *words])
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_a_published_dataset_may_lie_in_a_folder_and_a_dense_one_may_be_a_source(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
+    encoded = []
+    for image in pixels:
+        buffer = io.BytesIO()
+        Image.fromarray(image).save(buffer, "PNG")
+        encoded.append(buffer.getvalue())
+    (tmp_path / "cifar10").mkdir()
+    pq.write_table(pa.table({"img": encoded, "label": [0, 1, 2, 3]}), tmp_path / "cifar10" / "test.parquet")
+    words = ("--sources", "cifar10,scenes", "--near", "cifar10", "--source-dir", tmp_path, "--scores", "msp")
+    record, _ = run(tmp_path / "runs", "--model", "tiny", *words)
+    assert [(source["name"], source["n"]) for source in record["sources"]] == [("cifar10", 4), ("scenes", 40)]
+    assert record["metrics"]["near_auroc_msp"] is not None
 
 
 def test_an_image_of_another_size_is_scaled_to_cover_and_cut_around_its_centre() -> None:
@@ -164,6 +237,10 @@ def test_embedded_sources_are_what_they_say() -> None:
     [
         ({"scores": ("mps",)}, "there is no score 'mps': did you mean 'msp'"),
         ({"sources": ()}, "no source or no score is named"),
+        (
+            {"sources": ("blobs",), "near": ("blob",)},
+            "--near names 'blob', which is not a source: did you mean 'blobs'",
+        ),
         ({"sources": ("none",)}, "a source cannot be called 'none'"),
         ({"corruptions": ("frog",)}, "there is no corruption 'frog'"),
     ],

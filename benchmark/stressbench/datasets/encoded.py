@@ -34,6 +34,8 @@ _SCAN = 4096  # rows whose first bytes are looked at together
 
 # The encoded bytes of images start … stop − 1; None for one that has no bytes.
 Fetch = Callable[[int, int], Sequence[bytes | None]]
+# What brings images of any size to one; its text says how, in the stamp of decoded images.
+Fitting = Callable[[Image.Image], Image.Image]
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class EncodedImages:
         fetch: Fetch,
         count: int,
         where: Callable[[int], str],
-        fitted: Fit | None = None,
+        fitted: Fitting | None = None,
         files: Sequence[Path] = (),
         part: str = "",
     ) -> None:
@@ -86,7 +88,7 @@ class EncodedImages:
         table: datasets.Dataset,
         column: str,
         where: Callable[[int], str],
-        fitted: Fit | None = None,
+        fitted: Fitting | None = None,
         files: Sequence[Path] = (),
     ) -> EncodedImages:
         """The images in a column of encoded bytes."""
@@ -101,7 +103,7 @@ class EncodedImages:
         return cls(fetch, len(arrow), where, fitted, files, column)
 
     @classmethod
-    def of_files(cls, paths: Sequence[Path], fitted: Fit | None = None) -> EncodedImages:
+    def of_files(cls, paths: Sequence[Path], fitted: Fitting | None = None) -> EncodedImages:
         """Images in a file each; reading raises `UserError` that names the first file that cannot be read."""
 
         def fetch(start: int, stop: int) -> Sequence[bytes]:

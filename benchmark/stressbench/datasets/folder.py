@@ -6,10 +6,12 @@ Only the files' metadata and the label columns are read here; `encoded.py` reads
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -124,23 +126,38 @@ def inspect(path: Path, columns: Columns) -> File:
     Raises `UserError` that names the file if it is truncated or not Parquet, has no rows or lacks a column, if the
     images are not encoded bytes or the labels neither integers nor text, or if a label is missing or negative.
     """
+    with _opened(path) as file:
+        schema = file.schema_arrow
+        image, label = columns.of(path, schema.names)
+        labels = file.read(columns=[label]).column(0)
+    return checked(path, schema, image, label, labels)
+
+
+def unlabelled(path: Path) -> File:
+    """A Parquet file whose labels are not read, if it has any: all count as 0. Raises `UserError` as `inspect` does."""
+    with _opened(path) as file:
+        schema, rows = file.schema_arrow, file.metadata.num_rows
+        image = _column(path, schema.names, None, "image", IMAGE)
+    _check_image(path, schema, image)
+    _require_rows(path, rows)
+    return File(path, image, "", pa.chunked_array([pa.array(np.zeros(rows, dtype=np.int64))]), None)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[pq.ParquetFile]:
     try:
         with reading(path), pq.ParquetFile(path) as file:
-            schema = file.schema_arrow
-            image, label = columns.of(path, schema.names)
-            labels = file.read(columns=[label]).column(0)
+            yield file
     except (pa.ArrowException, OSError) as error:
         if is_lfs_pointer(path):
             raise UserError(lfs_pointer(path)) from error
         raise UserError(f"{path} is not a whole Parquet file: {error}. Download it again") from error
-    return checked(path, schema, image, label, labels)
 
 
 def checked(path: Path, schema: pa.Schema, image: str, label: str, labels: pa.ChunkedArray) -> File:
     """A file whose columns are known; raises `UserError` as `inspect` does."""
     _check_types(path, schema, image, label)
-    if len(labels) == 0:
-        raise UserError(f"{path} has no rows: remove it, or download it again")
+    _require_rows(path, len(labels))
     if labels.null_count:
         raise UserError(f"{path}: row {pc.index(pc.is_null(labels), True)} has no label: fix or remove that row")
     if pa.types.is_integer(labels.type):
@@ -205,7 +222,16 @@ def _column(path: Path, names: Sequence[str], wanted: str | None, what: str, usu
 
 
 def _check_types(path: Path, schema: pa.Schema, image_column: str, label_column: str) -> None:
-    image, label = schema.field(image_column).type, schema.field(label_column).type
+    _check_image(path, schema, image_column)
+    label = schema.field(label_column).type
+    if not (pa.types.is_integer(label) or pa.types.is_string(label) or pa.types.is_large_string(label)):
+        raise UserError(
+            f"{path}: column '{label_column}' is {label}, not integers or text: number the classes from 0, or name them"
+        )
+
+
+def _check_image(path: Path, schema: pa.Schema, image_column: str) -> None:
+    image = schema.field(image_column).type
     if pa.types.is_struct(image) and image.get_field_index("bytes") >= 0:
         image = image.field("bytes").type
     if not (pa.types.is_binary(image) or pa.types.is_large_binary(image)):
@@ -213,10 +239,11 @@ def _check_types(path: Path, schema: pa.Schema, image_column: str, label_column:
             f"{path}: column '{image_column}' is {image}, not encoded images: write it with the Image feature of "
             "`datasets`, or as the bytes of PNG files"
         )
-    if not (pa.types.is_integer(label) or pa.types.is_string(label) or pa.types.is_large_string(label)):
-        raise UserError(
-            f"{path}: column '{label_column}' is {label}, not integers or text: number the classes from 0, or name them"
-        )
+
+
+def _require_rows(path: Path, rows: int) -> None:
+    if rows == 0:
+        raise UserError(f"{path} has no rows: remove it, or download it again")
 
 
 def _refuse(path: Path, labels: pa.ChunkedArray, wrong: pa.ChunkedArray, why: str) -> None:

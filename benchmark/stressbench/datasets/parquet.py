@@ -17,8 +17,8 @@ from stressbench._util.files import reading
 from stressbench._util.home import home
 from stressbench._util.locks import require_locks
 from stressbench.contracts import Dataset
-from stressbench.datasets.encoded import EncodedImages, Fit, fit
-from stressbench.datasets.folder import Columns, File, check_range, find, inspect, numbered
+from stressbench.datasets.encoded import EncodedImages, Fit, Fitting, fit
+from stressbench.datasets.folder import Columns, File, check_range, find, inspect, numbered, unlabelled
 from stressbench.datasets.own import Rows, nothing_found, own, words
 from stressbench.datasets.saved import is_saved, load_saved
 from stressbench.errors import UserError
@@ -77,6 +77,21 @@ def load_folder(
     Parquet and as nothing else. `datasets` keeps its copy of their images, which it maps into memory, under `home()`,
     not in `folder` and not in the user's own cache.
     """
+    files = [inspect(path, columns) for path in _paths(folder, split)]
+    siblings = [] if other is None else [inspect(path, columns) for path in find(folder, other)]
+    labels, count = numbered([*files, *siblings], classes)
+    for file in files:
+        if pa.types.is_integer(file.labels.type):
+            check_range(file, count)
+    return Rows(_images(files, split, fitted), torch.cat(labels[: len(files)]), count)
+
+
+def images_alone(folder: Path, fitted: Fitting) -> EncodedImages:
+    """The images of a folder's test split, whatever their labels are; raises `UserError` as `load_folder` does."""
+    return _images([unlabelled(path) for path in _paths(folder, "test")], "test", fitted)
+
+
+def _paths(folder: Path, split: str) -> list[Path]:
     paths = find(folder, split)
     if not paths:
         raise nothing_found(
@@ -86,16 +101,15 @@ def load_folder(
             f"{split}.parquet, {split}-00000-of-00002.parquet and so on, or a folder {split} of such files, in it or "
             "one folder down",
         )
-    files = [inspect(path, columns) for path in paths]
-    siblings = [] if other is None else [inspect(path, columns) for path in find(folder, other)]
-    labels, count = numbered([*files, *siblings], classes)
+    return paths
+
+
+def _images(files: Sequence[File], split: str, fitted: Fitting | None) -> EncodedImages:
     for file in files:
         if file.image != files[0].image:
             raise UserError(
                 f"{file.path} has its images in '{file.image}', not in '{files[0].image}': rename the column"
             )
-        if pa.types.is_integer(file.labels.type):
-            check_range(file, count)
     table = _load(files, split)
     ends = list(itertools.accumulate(len(file.labels) for file in files))
 
@@ -103,8 +117,7 @@ def load_folder(
         number = bisect.bisect_right(ends, index)
         return f"row {index - ends[number] + len(files[number].labels)} of {files[number].path}"
 
-    images = EncodedImages.of_table(table, files[0].image, where, fitted, paths)
-    return Rows(images, torch.cat(labels[: len(files)]), count)
+    return EncodedImages.of_table(table, files[0].image, where, fitted, [file.path for file in files])
 
 
 def rows_of(

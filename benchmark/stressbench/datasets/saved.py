@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from stressbench._util.files import reading
-from stressbench.datasets.encoded import EncodedImages, Fit
+from stressbench.datasets.encoded import EncodedImages, Fitting
 from stressbench.datasets.folder import Columns, check_range, checked, numbered
 from stressbench.datasets.own import Rows
 from stressbench.errors import UserError, describe
@@ -18,7 +18,7 @@ def is_saved(folder: Path) -> bool:
     return (folder / _ONE).is_file() or (folder / _SPLITS).is_file()
 
 
-def load_saved(folder: Path, split: str, columns: Columns, classes: int | None, fitted: Fit | None) -> Rows:
+def load_saved(folder: Path, split: str, columns: Columns, classes: int | None, fitted: Fitting | None) -> Rows:
     """The rows of a split; a folder that was saved without splits is all of one, which can only be tested on.
 
     Raises `UserError` for a split that is not there, a folder that is not whole, and what `folder.inspect` refuses.

@@ -16,7 +16,7 @@ import torch
 
 from stressbench import held_out, registry
 from stressbench.contracts import Archive, Condition, Dataset, Suite
-from stressbench.datasets.resized import resized
+from stressbench.datasets.elsewhere import elsewhere
 from stressbench.errors import BrokenPlugin, UserError, did_you_mean, plugin_errors
 from stressbench.execution import objects
 from stressbench.execution.device import pick_device
@@ -272,22 +272,18 @@ def _sources(suite: Suite, conditions: Sequence[Condition], dataset: Dataset) ->
     found: dict[str, Dataset] = {}
     missing: dict[str, UserError] = {}
     for name in names:
-        local = None if suite.source_dir is None else suite.source_dir / name
         try:
-            if local is not None and local.is_dir():
-                found[name] = registry.dataset("parquet", "test", local, name)
-            else:
-                found[name] = registry.dataset(name, "test")
+            found[name] = elsewhere(name, suite.source_dir, dataset)
         except UserError as error:
             missing[name] = error
     if len(missing) == 1:
         raise next(iter(missing.values()))
     if missing:
         raise UserError(
-            f"{len(missing)} of {len(names)} sources are missing: {', '.join(missing)}; install or name them, give a "
-            f"folder that has a folder of Parquet files for each, or leave them out ({next(iter(missing.values()))})"
+            f"{len(missing)} of {len(names)} sources are missing: {', '.join(missing)}; install them, put a folder of "
+            f"images for each into --source-dir, or leave them out ({next(iter(missing.values()))})"
         )
-    return {name: resized(source, dataset.image_size) for name, source in found.items()}
+    return found
 
 
 def _other_task(suite: Suite, dataset: Dataset) -> str | None:

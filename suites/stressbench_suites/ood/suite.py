@@ -85,6 +85,10 @@ class OodSuite(Suite):
         named = dict.fromkeys(one for source in sources for one in BENCHMARKS.get(source, (source,)))
         if not named or not scores:
             raise UserError("no source or no score is named: name at least one of each, or leave the option out")
+        for one in set(near) - {*named, *NEAR}:
+            raise UserError(
+                f"--near names '{one}', which is not a source: {did_you_mean(one, named)}name it in --sources"
+            )
         if "none" in named:
             raise UserError("a source cannot be called 'none': that is the run's own dataset")
         self._sources, self._near, self.source_dir = list(named), frozenset(near), source_dir
