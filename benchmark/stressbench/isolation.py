@@ -8,7 +8,7 @@ import random
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr, suppress
+from contextlib import ExitStack, contextmanager, redirect_stderr, suppress
 from contextvars import ContextVar
 from typing import Any, NoReturn
 
@@ -28,15 +28,12 @@ def preserved() -> Iterator[None]:
     the working folder; and `sys.argv`. `os._exit` raises an error instead of ending the process in silence. Calls
     inside each other share the generators, so that what draws initial weights twice gets two draws.
     """
-    outermost = not _inside.get()
-    token = _inside.set(True)
-    restore = [_torch(), _warnings(), _folder(), _arguments(), _exit(), *([_generators()] if outermost else [])]
-    try:
+    states = [_torch, _warnings, _folder, _arguments, _exit, *([] if _inside.get() else [_generators])]
+    with ExitStack() as restored:  # what fails or is interrupted while the states are read is undone, too
+        restored.callback(_inside.reset, _inside.set(True))
+        for kept in states:
+            restored.callback(kept())
         yield
-    finally:
-        _inside.reset(token)
-        for put_back in restore:
-            put_back()
 
 
 @contextmanager
