@@ -108,5 +108,8 @@ def _task(name: str, dataset: Dataset, rate: float) -> Regression:
         raise UserError(f"invalid rate={rate}: expected a dropout rate from 0 to below 1")
     task = dataset.task
     if not isinstance(task, Regression) or task.scale != 1:
-        raise UserError(f"{name} predicts values for the images' own pixels, and {dataset.name} is for {task.name}")
+        raise UserError(
+            f"{name} predicts values for the images' own pixels, and {dataset.name} is for {task.name}: choose another "
+            "model, or a depth dataset such as scenes-depth"
+        )
     return task

@@ -91,7 +91,10 @@ def _task(name: str, dataset: Dataset, width: int, blocks: int, rate: float) -> 
         raise UserError(f"invalid rate={rate}: expected a dropout rate from 0 to below 1")
     task = dataset.task
     if not isinstance(task, Regression):
-        raise UserError(f"{name} is for super-resolution, and {dataset.name} is for {task.name}")
+        raise UserError(
+            f"{name} is for super-resolution, and {dataset.name} is for {task.name}: choose another model, or a "
+            "super-resolution dataset such as photos"
+        )
     if task.scale & (task.scale - 1):
         raise UserError(f"{name} enlarges images 1, 2, 4, … times, and {dataset.name} asks for {task.scale} times")
     return task.channels, task.scale

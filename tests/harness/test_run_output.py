@@ -72,6 +72,29 @@ def test_a_dry_run_counts_draws_and_images(model: str, words: str, capsys: pytes
     assert words in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("command", "dataset"),
+    [
+        ("tiny", "digits"),
+        ("tiny --suite hessian", "digits"),
+        ("unet,width=8 --suite video", "scenes"),
+        ("infer-dropout:(unet,width=8) --suite dense-uncertainty", "scenes"),
+        ("infer-dropout:(srresnet,width=8) --suite dense-uncertainty --dataset photos", "photos"),
+    ],
+)
+def test_an_embedded_dataset_of_the_suite_is_the_default(
+    command: str, dataset: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert bench("run", *command.split(), "--dry-run") == 0
+    assert f" of {dataset}, " in capsys.readouterr().out
+
+
+def test_a_model_of_another_task_is_told_the_dataset_to_take(capsys: pytest.CaptureFixture[str]) -> None:
+    for model, dataset in (("unet", "scenes"), ("srresnet", "photos"), ("fcrn", "scenes-depth")):
+        assert bench("run", model) == 2
+        assert capsys.readouterr().err.strip().endswith(f"dataset such as {dataset}")
+
+
 def test_a_dry_run_fails_where_the_run_would(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert bench("run", "tiny", "wrong", "--weights", tmp_path / "no", "--dry-run") == 2
     assert "--weights fits one model" in capsys.readouterr().err

@@ -17,6 +17,7 @@ from stressbench.errors import BrokenPlugin, UserError, did_you_mean
 SUITE = "corruption"
 MODEL = "resnet18-smooth"
 DATASET = "digits"
+_SAMPLES = {"segmentation": "scenes", "depth": "scenes-depth", "super-resolution": "photos"}
 
 MOST_SEED = 2**31 - 1
 PATH = click.Path(path_type=Path)
@@ -24,7 +25,10 @@ PATH = click.Path(path_type=Path)
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-def dataset(text: str = "For example cifar100, or imagefolder,size=64.", default: str | None = DATASET) -> Decorator:
+_EXAMPLES = "For example cifar100, or imagefolder,size=64."
+
+
+def dataset(text: str = _EXAMPLES, default: str | None = DATASET) -> Decorator:
     return click.option(
         "--dataset",
         default=default,
@@ -32,6 +36,26 @@ def dataset(text: str = "For example cifar100, or imagefolder,size=64.", default
         help=text,
         shell_complete=completion.names("datasets"),
     )
+
+
+dataset_of_suite = dataset(f"{_EXAMPLES} [default: {DATASET}, or {_SAMPLES['segmentation']} for dense suites]", None)
+
+
+def sample(suite: str) -> str:
+    """The embedded dataset that a suite measures where none is named: one of its tasks.
+
+    Raises `UserError` for a suite that does not exist.
+    """
+    from stressbench import registry
+    from stressbench.execution.request import ALL
+
+    try:
+        tasks = frozenset() if suite == ALL else registry.suite_tasks(suite)
+    except BrokenPlugin:  # the run says so, and goes on with the other suites
+        return DATASET
+    if "classification" in tasks:
+        return DATASET
+    return next((name for task, name in _SAMPLES.items() if task in tasks), DATASET)
 
 
 def data_dir(text: str = "The folder of the data.") -> Decorator:

@@ -67,7 +67,7 @@ _SECTIONS = {
     shell_complete=completion.names("models"),
     help="A model, with options as NAME,option=value; may be repeated, or stand without --model.",
 )
-@options.dataset()
+@options.dataset_of_suite
 @options.data_dir("The folder of the data: Parquet files, and the folders of published stressed images.")
 @options.dataset_name
 @options.weights(
@@ -102,6 +102,7 @@ def run(
     named: tuple[str, ...],
     suites: tuple[str, ...],
     models: tuple[str, ...],
+    dataset: str | None,
     computing: Computing,
     out: Path,
     fresh: bool,
@@ -125,7 +126,8 @@ def run(
     from stressbench.training.provide import provider
 
     _require_one({"--quiet": quiet, "--verbose": verbose, "--json": as_json, "--dry-run": dry_run})
-    request = RunRequest(suites, (*named, *models) or (options.MODEL,), **rest)  # type: ignore[arg-type]
+    dataset = dataset or options.sample(suites[0])
+    request = RunRequest(suites, (*named, *models) or (options.MODEL,), dataset=dataset, **rest)  # type: ignore[arg-type]
     screen = Screen(quiet)
     if dry_run:
         _preview(request, out, screen)
@@ -161,7 +163,7 @@ def run(
     if len(records) > 1 and not (as_json or quiet):
         with printing():
             _together(records, screen)
-    close(str(rest["dataset"]), out, finished, failures)
+    close(dataset, out, finished, failures)
 
 
 def _together(records: Sequence[Finished], screen: Screen) -> None:

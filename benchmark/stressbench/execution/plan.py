@@ -290,7 +290,10 @@ def _other_task(suite: Suite, dataset: Dataset) -> str | None:
     """Why a suite cannot measure a dataset's task; None where it can."""
     if dataset.task.name in suite.tasks:
         return None
-    return f"it is for {' and '.join(sorted(suite.tasks))}, and {dataset.name} is for {dataset.task.name}"
+    return (
+        f"it is for {' and '.join(sorted(suite.tasks))}, and {dataset.name} is for {dataset.task.name}; "
+        "`bench list datasets` shows others"
+    )
 
 
 def require_conditions(conditions: Sequence[Condition], entry: Entry) -> None:
