@@ -66,6 +66,17 @@ def test_what_code_of_a_plugin_changes_is_as_before(
     assert read() == before
 
 
+def test_a_state_that_cannot_be_read_leaves_the_isolation_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setitem(sys.modules, "torch", None)
+        with pytest.raises(ImportError), preserved():
+            pass
+    before = torch.get_rng_state()
+    with preserved():
+        torch.manual_seed(3)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_calls_inside_each_other_share_the_generators() -> None:
     with preserved():
         with preserved():
