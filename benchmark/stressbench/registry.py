@@ -168,12 +168,6 @@ def suite(text: str, options: Mapping[str, str] | None = None, task: str | None 
     return result if task is None else result.for_task(task)
 
 
-def suite_tasks(text: str) -> frozenset[str]:
-    """The tasks that the suite of a spec can measure; none where its plugin is a function, which may decide itself."""
-    tasks: frozenset[str] = getattr(find("suites", parse(text).name).load(), "tasks", frozenset())
-    return tasks
-
-
 def recipe(text: str, dataset: Dataset, module: nn.Module) -> Recipe:
     """The recipe that a spec names, for a dataset and a network on the CPU.
 

@@ -48,11 +48,15 @@ def sample(suite: str) -> str:
     """
     from stressbench import registry
     from stressbench.execution.request import ALL
+    from stressbench.spec import parse
 
+    if suite == ALL:
+        return DATASET
     try:
-        tasks = frozenset() if suite == ALL else registry.suite_tasks(suite)
+        factory = registry.find("suites", parse(suite).name).load()
     except BrokenPlugin:  # the run says so, and goes on with the other suites
         return DATASET
+    tasks: frozenset[str] = getattr(factory, "tasks", frozenset())  # a factory that is no class has none
     if "classification" in tasks:
         return DATASET
     return next((name for task, name in _SAMPLES.items() if task in tasks), DATASET)
