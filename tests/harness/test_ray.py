@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from stressbench.cli import main
-from stressbench.execution import ray_pool
+from stressbench.execution import measure, ray_pool
 
 SMALL = ("--corruptions", "fog,gaussian_noise", "--severities", "1,4", "--limit", "24", "--batch-size", "5")
 
@@ -163,6 +163,21 @@ def test_ranges_of_images_join_to_the_records_of_one_process(one: Path, fake: Fa
     assert sorted({(cell.start, cell.stop) for cell in fake.cells}) == [(0, 10), (10, 20), (20, 24)]
     assert len(fake.cells) == 30
     assert fake.hired == 3
+
+
+def test_workers_share_what_a_long_range_has_left(
+    fake: FakeRay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = ("--model", "tiny,width=4", "--corruptions", "fog", "--severities", "4", "--limit", "24", "--batch-size", "2")
+    assert bench(*run, "--out", tmp_path / "one") == 0
+    monkeypatch.setattr(measure, "SECONDS", 0.0)  # a worker gives back what it has after each batch
+    assert bench(*run, *RAY, "--out", tmp_path / "ray") == 0
+    assert numbers(tmp_path / "ray") == numbers(tmp_path / "one")
+    asked = [(cell.start, cell.stop) for cell in fake.cells if cell.condition["corruption"] == "fog"]
+    # The first ranges of three workers, and what each has left while others wait.
+    assert {(0, 8), (2, 8), (4, 8), (8, 16), (10, 16), (16, 24)} <= set(asked)
+    # When none waits, what is left is for all of them.
+    assert asked[-3:] == [(18, 20), (20, 22), (22, 24)]
 
 
 def test_what_a_lost_worker_had_is_done_by_another(

@@ -162,7 +162,7 @@ def computing(command: Callable[..., Any]) -> Callable[..., Any]:
     return wrapper
 
 
-_TIMEOUT = "What a model's construction, or a condition, may take; then that run fails and the others go on."
+_TIMEOUT = "What building a model, or a minute's range of a condition, may take; then that run fails and others go on."
 _SHARD = "Only part I of N of the conditions, as a job array has it; see `bench merge`."
 
 out = click.option("--out", type=PATH, default=Path("runs"), show_default=True, help="The folder of run folders.")

@@ -30,10 +30,17 @@ class Cell:
     def __len__(self) -> int:
         return self.stop - self.start
 
+    def after(self, done: Cell) -> list[Cell]:
+        """What is left of it when images from its first one on are done: one cell, or none."""
+        return [Cell(self.condition, done.stop, self.stop)] if done.stop < self.stop else []
+
 
 @dataclass(frozen=True)
 class Measured:
-    """A cell's tables by number of draws, and the seconds that they took."""
+    """A cell's tables by number of draws, and the seconds that they took.
+
+    The cell is the one that was asked for, or the first images of a long one.
+    """
 
     cell: Cell
     tables: Mapping[int, Columns]
@@ -65,16 +72,22 @@ class CellWorker:
         self._done = 0
 
     def __call__(self, cell: Cell, keep_findings: KeepFindings | None = None) -> Measured:
-        """Measure a cell; with `keep_findings`, the model is judged after its first batch, or at once if it has none.
+        """Measure a cell, or as many of its batches as take `SECONDS`.
+
+        With `keep_findings`, the model is judged after its first batch, or at once if it has none.
 
         Raises `UserError` for a model or suite that fails.
         """
         started = time.perf_counter()
         self._keep = keep_findings
-        tables = self._measurement(cell.condition, cell.start, cell.stop, self._advance) if len(cell) else {}
+        stop = cell.start
+        tables: Mapping[int, Columns] = {}
+        if len(cell):
+            stop, tables = self._measurement(cell.condition, cell.start, cell.stop, self._advance)
         self._judge_once()
         findings = self._drifted()
-        return Measured(cell, tables, time.perf_counter() - started, findings)
+        done = Cell(cell.condition, cell.start, stop)
+        return Measured(done, tables, time.perf_counter() - started, findings)
 
     def _drifted(self) -> list[Finding]:
         """What changed about the model since the first cell, after cells 2, 4, 8, …: what adds up is noticed then."""

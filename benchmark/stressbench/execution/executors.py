@@ -38,7 +38,7 @@ class Executor(Protocol):
         ...
 
     def next(self) -> tuple[Run, Measured | UserError]:
-        """The next finished cell of a run, or the error that ends the run."""
+        """The next finished cell of a run, or the first images of a long one, or the error that ends the run."""
         ...
 
     def drop(self, run: Run) -> None:
@@ -69,9 +69,11 @@ class Local:
             if self._worker is None:
                 self._worker = CellWorker(run.inputs, run.images, run.advance)
             with limited(run.timeout, f"under {describe(cell.condition)}, {run.plan.model} or {run.plan.suite_entry}"):
-                return run, self._worker(cell, run.first_batch.keep if run.first_batch.findings is None else None)
+                measured = self._worker(cell, run.first_batch.keep if run.first_batch.findings is None else None)
         except UserError as error:
             return run, error
+        self._cells.extendleft(cell.after(measured.cell))
+        return run, measured
 
     def drop(self, run: Run) -> None:
         if run is self._run:

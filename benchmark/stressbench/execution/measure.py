@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -26,6 +27,12 @@ from stressbench.results.tables import RESERVED
 MEMORY = 1 << 27
 """Bytes of all draws' predictions for a batch of images; suites and models take several times as much."""
 
+SECONDS = 60.0
+"""After so many seconds a measurement ends with the batch that it is at, so that what it has can be kept.
+
+The ranges of a condition join to the numbers of a condition that was not split: batches stay as they are.
+"""
+
 
 class Measurement:
     """One plan's suite with its model and its images."""
@@ -47,14 +54,17 @@ class Measurement:
 
     def __call__(
         self, condition: Condition, start: int, stop: int, advance: ProgressCallback
-    ) -> dict[int, dict[str, NDArray[np.generic]]]:
+    ) -> tuple[int, dict[int, dict[str, NDArray[np.generic]]]]:
         """The tables of images start … stop − 1 under a condition, by number of draws; `advance` counts the images.
+
+        What took `SECONDS` ends before `stop`; the first number returned is where.
 
         Raises `UserError` that names the condition where the model or the suite fails.
         """
         if not self._fitted:
             self._fit(advance)
         parts: dict[int, list[dict[str, Tensor]]] = {size: [] for size in self._predictor.sizes}
+        started = time.monotonic()
         with self._deployed(condition) as predictor:
             size = step(self._plan, condition, self._predictor.sizes[-1])
             for low in range(start, stop, size):
@@ -62,7 +72,9 @@ class Measurement:
                 for draws, columns in self._measured(condition, self._batch(condition, low, high), predictor).items():
                     parts[draws].append(columns)
                 advance(high - low, describe(condition))
-        return {size: _joined(of_size) for size, of_size in parts.items()}
+                if time.monotonic() - started >= SECONDS:
+                    break
+        return high, {size: _joined(of_size) for size, of_size in parts.items()}
 
     def _fit(self, advance: ProgressCallback) -> None:
         """Let the suite learn from the split that it is fitted on; raises `UserError` where the suite fails."""

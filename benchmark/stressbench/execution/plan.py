@@ -63,9 +63,9 @@ class Plan:
             return self.images(condition)
         return self.suite.batch_size or self.batch_size if self.suite.rows == "batch" else self.batch_size
 
-    def rows(self, condition: Condition) -> int:
-        """How many rows a condition's table has."""
-        n = self.images(condition)
+    def rows(self, condition: Condition, images: int | None = None) -> int:
+        """How many rows a condition's table has for so many of its images; for all by default."""
+        n = self.images(condition) if images is None else images
         return n if self.suite.rows == "image" else math.ceil(n / self.step(condition))
 
     @property

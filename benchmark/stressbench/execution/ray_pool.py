@@ -6,13 +6,11 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from stressbench._util.terminal import Screen
 from stressbench.errors import UserError, describe
@@ -39,7 +37,6 @@ class _Piece:
 
     run: Run
     cell: Cell
-    part: Cell
     judged: bool
     tries: int = 0
 
@@ -80,7 +77,6 @@ class Ray:
         self._queue: deque[_Piece] = deque()
         self._idle: list[Any] = []
         self._busy: dict[Any, _Busy] = {}
-        self._parts: dict[tuple[int, int], dict[int, Measured]] = {}
         self._done: deque[tuple[Run, Measured | UserError]] = deque()
         self._kind: Any = None
         self._seen = time.monotonic()
@@ -132,7 +128,7 @@ class Ray:
         judged = run.first_batch.findings is None
         for cell in run.cells:
             for part in _split(run, cell, self._workers):
-                self._queue.append(_Piece(run, cell, part, judged))
+                self._queue.append(_Piece(run, part, judged))
                 judged = False
 
     def next(self) -> tuple[Run, Measured | UserError]:
@@ -162,7 +158,7 @@ class Ray:
         self._busy[actor.start.remote()] = _Busy(actor, None, time.monotonic())
 
     def _assign(self, actor: Any, piece: _Piece) -> None:
-        reference = actor.measure.remote(piece.run.job, piece.run.inputs.identity(), piece.part, piece.judged)
+        reference = actor.measure.remote(piece.run.job, piece.run.inputs.identity(), piece.cell, piece.judged)
         self._busy[reference] = _Busy(actor, piece, time.monotonic())
 
     def _collect(self, reference: Any) -> None:
@@ -187,12 +183,12 @@ class Ray:
         except UserError as error:
             self._done.append((run, error))
             return
-        run.advance(len(piece.part), conditions.describe(piece.cell.condition))
-        key = (id(run), run.cells.index(piece.cell))
-        parts = self._parts.setdefault(key, {})
-        parts[piece.part.start] = measured
-        if sum(len(part.cell) for part in parts.values()) == len(piece.cell):
-            self._done.append((run, _joined(piece.cell, self._parts.pop(key))))
+        run.advance(len(measured.cell), conditions.describe(piece.cell.condition))
+        for rest in piece.cell.after(measured.cell):
+            # At the end, where nothing waits behind it, all workers share what one has left.
+            workers = 1 if self._queue else self._workers or 1
+            self._queue.extendleft(_Piece(run, part, False) for part in reversed(_split(run, rest, workers)))
+        self._done.append((run, measured))
 
     def _lost(self, busy: _Busy, what: str, retry: bool) -> None:
         """Replace a worker; with `retry`, another does what it did."""
@@ -235,17 +231,6 @@ def _split(run: Run, cell: Cell, workers: int) -> list[Cell]:
     if len(starts) == 1:
         return [cell]
     return [Cell(cell.condition, start, min(start + size, cell.stop)) for start in starts]
-
-
-def _joined(cell: Cell, parts: Mapping[int, Measured]) -> Measured:
-    ordered: Sequence[Measured] = [parts[start] for start in sorted(parts)]
-    first = ordered[0].tables
-    tables = {
-        size: {name: np.concatenate([part.tables[size][name] for part in ordered]) for name in columns}
-        for size, columns in first.items()
-    }
-    findings = [finding for part in ordered for finding in part.findings]
-    return Measured(cell, tables, sum(part.seconds for part in ordered), findings)
 
 
 def _reason(error: Exception) -> str:

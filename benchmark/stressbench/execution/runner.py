@@ -24,7 +24,9 @@ from stressbench.execution.measure import suite_errors
 from stressbench.execution.models import named
 from stressbench.execution.plan import Failure
 from stressbench.execution.prepare import Job
+from stressbench.execution.ranges import Ranges
 from stressbench.execution.store import Store
+from stressbench.results.conditions import describe
 from stressbench.results.intervals import with_intervals
 from stressbench.results.scoring import left_out, scored
 from stressbench.results.tables import Damaged
@@ -53,12 +55,13 @@ class Run:
             self._suite = suite_info(self.inputs)
         self.store = Store.of(out, self.plan.title, self.inputs.identity())
         self.cells: list[Cell] = []
-        """What was missing in the folder when it was opened."""
+        """What was missing in the folder when it was opened, in order: conditions, or ranges of their images."""
         self.executor = "this process"
         """Who computes its cells."""
         self.error: UserError | None = None
         """What ended it early."""
-        self._missing: set[int] = set()
+        self._ranges: dict[int, Ranges] = {}
+        self._left = 0
         self._elsewhere = False
         self._done = 0
         self._show: ProgressCallback | None = None
@@ -74,14 +77,25 @@ class Run:
         absent = [condition for condition in plan.conditions if not self._finished(condition, screen)]
         pending = [condition for condition in absent if condition in self.part]
         self._elsewhere = len(absent) > len(pending)
+        for condition in pending:
+            ranges = Ranges(plan, self.store, condition, screen)
+            if len(ranges):
+                screen.note(
+                    f"{len(ranges):,} of {plan.images(condition):,} images are already there under "
+                    f"{describe(condition)}"
+                )
+            if missing := ranges.missing:
+                self._ranges[plan.conditions.index(condition)] = ranges
+                self.cells += missing
+            else:
+                ranges.commit()
         if len(pending) < len(self.part):
             done = len(self.part) - len(pending)
             screen.note(f"{done} of {len(self.part)} conditions are already in {self.store.folder}")
         self.first_batch = FirstBatch(self.store, screen, class_balance.doubts(plan.dataset, plan.n))
-        self.cells = [Cell(condition, 0, plan.images(condition)) for condition in pending]
-        if self.part and not pending and self.first_batch.findings is None:  # finished, but has lost its findings
+        if self.part and not self.cells and self.first_batch.findings is None:  # finished, but has lost its findings
             self.cells = [Cell(plan.conditions[0], 0, 0)]
-        self._missing = set(range(len(self.cells)))
+        self._left = sum(map(len, self.cells))
 
     def close(self) -> None:
         """Release the folder."""
@@ -95,7 +109,8 @@ class Run:
     @property
     def complete(self) -> bool:
         """Whether all cells were accepted, or an error ended the run."""
-        return not self._missing or self.error is not None
+        judged = not self.cells or self.first_batch.findings is not None
+        return self.error is not None or (judged and not self._left)
 
     def failure(self, error: UserError) -> Failure:
         """The run as one that failed."""
@@ -119,12 +134,12 @@ class Run:
             self._show(count, label)
 
     def accept(self, measured: Measured) -> None:
-        """Commit a cell; raises `UserError` where it cannot be written."""
+        """Take a cell, or a part of one, and commit what is whole; raises `UserError` where it cannot be written."""
         if measured.tables:
-            self.store.write(measured.cell.condition, measured.tables, measured.seconds)
+            self._ranges[self.plan.conditions.index(measured.cell.condition)].add(measured)
+            self._left -= len(measured.cell)
         if measured.findings:
             self.first_batch.add(measured.findings)
-        self._missing.remove(self.cells.index(measured.cell))
 
     def finish(self) -> record.Record | None:
         """Score the tables of all conditions and commit the record; None where some are measured elsewhere.

@@ -2,6 +2,7 @@
 
 <out>/<run>/run.json                  what was run; it decides the folder's name
 <out>/<run>/tables/<condition>.parquet
+<out>/<run>/ranges/<condition>/<first>-<last + 1>.parquet   of some images, until the condition's table is there
 <out>/<run>/findings.json             what the run noticed about the model on its first images
 <out>/<run>/record.json
 <out>/<run>/record.sha256             its digest, which tells whether it is as the run wrote it
@@ -12,14 +13,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stressbench._util.files import replace, writing
 from stressbench._util.locks import hold
-from stressbench.results.tables import META, Columns, Tables, digest, encode, types
+from stressbench.results.tables import META, RANGES, Columns, Images, Tables, digest, encode, types
 from stressbench.spec import slug
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 _FINDINGS = "findings.json"
 _PART = "part.json"
 _DIGEST = "record.sha256"
-FILES = frozenset({"run.json", "tables", "record.json", "run.lock", _FINDINGS, _PART, _DIGEST})
+FILES = frozenset({"run.json", "tables", RANGES, "record.json", "run.lock", _FINDINGS, _PART, _DIGEST})
 """What a run folder holds."""
 
 
@@ -60,13 +62,19 @@ class Store(Tables):
                     (self.folder / file).unlink(missing_ok=True)
                 for table in self.tables.iterdir():
                     table.unlink()
+                shutil.rmtree(self.folder / RANGES, ignore_errors=True)
             for left in self.folder.rglob("*.partial"):  # of a run that was killed while it wrote
                 left.unlink()
             replace(self.folder / "run.json", self._text.encode())
         return lock
 
-    def write(self, condition: Condition, found: Mapping[int, Columns], seconds: float) -> None:
-        """Commit a condition's tables by number of draws, in one file: the same columns in each, a row an image."""
+    def write(
+        self, condition: Condition, found: Mapping[int, Columns], seconds: float, images: Images | None = None
+    ) -> None:
+        """Commit a condition's tables by number of draws, in one file: the same columns in each, a row an image.
+
+        Those of a range of its images, where one is given.
+        """
         import pyarrow
         import pyarrow.parquet as pq
 
@@ -77,12 +85,21 @@ class Store(Tables):
             "seconds": seconds,
             "columns": table.column_names,
             "types": types(table),
+            **({} if images is None else {"images": images}),
         }
         table = table.replace_schema_metadata({META: json.dumps(meta)})
         buffer = pyarrow.BufferOutputStream()
         pq.write_table(table, buffer, write_page_checksum=True)
+        path = self.path(condition, images)
         with writing(self.folder):
-            replace(self.path(condition), buffer.getvalue().to_pybytes())
+            path.parent.mkdir(parents=True, exist_ok=True)
+            replace(path, buffer.getvalue().to_pybytes())
+
+    def drop_ranges(self, condition: Condition) -> None:
+        """Delete the tables of ranges of a condition's images."""
+        shutil.rmtree(self.path(condition, (0, 0)).parent, ignore_errors=True)
+        with suppress(OSError):  # another condition has some
+            (self.folder / RANGES).rmdir()
 
     def take(self, other: Tables, condition: Condition) -> None:
         """Commit a condition's tables as another folder of the same run has them."""
