@@ -128,7 +128,7 @@ def changed(record: dict[str, Any], where: Sequence[str | int], value: Any) -> d
 
 def without_intervals(record: dict[str, Any]) -> dict[str, Any]:
     """The same, as stressbench 0.1 wrote it, whose records have no values without groups of images."""
-    copy: dict[str, Any] = {**json.loads(json.dumps(record)), "intervals": {}, "jackknife": {}}
+    copy: dict[str, Any] = {**json.loads(json.dumps(record)), "intervals": {}, "jackknife": {}, "sketches": []}
     copy["environment"]["stressbench"] = copy["suite"]["distribution_version"] = "0.1.0"
     for plugin in (copy["model"], *copy["model"]["plugins"]):
         if copy["model"]["distribution"] == "stressbench":

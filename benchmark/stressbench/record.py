@@ -26,33 +26,14 @@ from pydantic import (
 
 from stressbench import record_file
 from stressbench.errors import UserError
+from stressbench.record_values import date, not_a_truth_value, number
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def _number(value: object) -> object:
-    """What JSON writes as a number: neither a truth value nor digits in quotes."""
-    if isinstance(value, bool | str):
-        raise ValueError("expected a number")
-    return value
-
-
-def _not_a_truth_value(value: object) -> object:
-    if isinstance(value, bool):
-        raise ValueError("expected text or a number")
-    return value
-
-
-def _date(value: object) -> object:
-    """A date in words, since pydantic takes numbers for seconds since 1970."""
-    if not isinstance(value, datetime) and "T" not in str(value):
-        raise ValueError("expected a date and a time in ISO 8601, as 2026-01-31T12:00:00Z")
-    return value
-
-
-Number = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_number)]
-Integer = Annotated[int, BeforeValidator(_number)]
+Number = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(number)]
+Integer = Annotated[int, BeforeValidator(number)]
 Count = Annotated[Integer, Field(ge=0, le=10**14)]
 Images = Annotated[Integer, Field(ge=1, le=10**9)]
 Draws = Annotated[Integer, Field(ge=1, le=10**6)]
@@ -60,6 +41,8 @@ Pixels = Annotated[Integer, Field(ge=1, le=10**5)]
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 Text = Annotated[str, Field(min_length=1, max_length=300)]
 Precision = Literal["float32", "bfloat16"]
+_NUMBER = r"-?\d{1,9}(?:\.\d{1,9})?(?:e[+-]\d{2,3})?"
+Sketch = Annotated[str, Field(pattern=rf"^{_NUMBER}(?: {_NUMBER}){{7}}$")]  # see `results.sketches`
 
 LONGEST_NAME = 80
 
@@ -85,7 +68,7 @@ Jackknife = dict[str, Annotated[dict[Size, list[Number] | None], _Sizes]]
 
 
 class Row(_Part):
-    condition: dict[str, Annotated[str | int | float, BeforeValidator(_not_a_truth_value)]]
+    condition: dict[str, Annotated[str | int | float, BeforeValidator(not_a_truth_value)]]
     n: Images
     metrics: dict[str, Number | None]
     curves: Curves = {}
@@ -253,7 +236,7 @@ class Record(_Part):
     """One model through one suite."""
 
     schema_version: Literal[3]
-    created: Annotated[datetime, BeforeValidator(_date)]
+    created: Annotated[datetime, BeforeValidator(date)]
     suite: SuiteInfo
     dataset: DatasetInfo
     sources: list[DatasetInfo] = []
@@ -274,9 +257,17 @@ class Record(_Part):
     jackknife: Jackknife
     findings: Annotated[list[Finding], Field(max_length=100)]
     conditions: Annotated[list[Row], Field(min_length=1)]
+    sketches: list[Annotated[dict[str, Sketch], Field(max_length=64)]] = []
+    """Of each condition, in order, a digest of every column of its per-image table at the record's number of draws, by
+    which a replay compares row by row; empty, and not written, where rows are not images and in older records."""
 
     _folder: Path | None = PrivateAttr(None)
     _suite: Any = PrivateAttr(None)
+
+    @model_serializer(mode="wrap")
+    def _without_no_sketches(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Older records, which have no such field, come back as they were."""
+        return {key: value for key, value in fields(self).items() if key != "sketches" or value}
 
     def __repr_args__(self) -> Iterator[tuple[str, object]]:
         """What a prompt or a notebook shows of a record; `to_json` has all of it."""

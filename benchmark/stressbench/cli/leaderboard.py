@@ -123,14 +123,17 @@ def replay(file: Path, root: Path, conditions: int | None, seed: int | None, **m
     chosen = secrets.randbelow(2**31) if seed is None else seed
     click.echo(f"the conditions are those of --seed {chosen}", err=True)
     outcome = replays.replay(file, root, conditions, chosen, replays.Means(**means), Screen())  # type: ignore[arg-type]
-    for line in [*outcome.lines, *outcome.biased]:
+    found = outcome.agreement
+    for line in [*found.lines, *found.biased]:
         click.echo(line)
-    if outcome.differing:
-        raise UserError(f"{file} does not hold: {outcome.differing} of {len(outcome.lines)} conditions differ")
-    if outcome.biased:
+    if found.differing:
+        raise UserError(f"{file} does not hold: {found.differing} of {len(found.lines)} conditions differ")
+    if found.biased:
         raise UserError(
             f"{file} does not hold: its conditions differ in one direction, each by less than its tolerance"
         )
+    if not found.rows:
+        click.echo("the record has no sketches of its rows: means over images were compared alone", err=True)
     click.echo(outcome.note or f"{file} holds; it is not in {root}, so there is nothing to mark")
 
 

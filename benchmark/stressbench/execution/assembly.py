@@ -8,11 +8,13 @@ from datetime import UTC, datetime
 from pydantic import BaseModel, ConfigDict
 
 from stressbench import record, record_file
-from stressbench.contracts import Metrics
+from stressbench.contracts import Metrics, Suite
 from stressbench.execution.device import device_name
 from stressbench.execution.environment import environment
 from stressbench.execution.identity import Inputs
+from stressbench.results.resampling import Tables
 from stressbench.results.scoring import Scores
+from stressbench.results.sketches import sketch
 
 
 def suite_info(inputs: Inputs) -> record.SuiteInfo:
@@ -91,9 +93,17 @@ def outline(inputs: Inputs, suite: record.SuiteInfo, executor: str) -> Outline:
 
 
 def assemble(
-    outline: Outline, scores: Mapping[int, Scores], findings: Sequence[record.Finding], seconds: float
+    outline: Outline,
+    suite: Suite,
+    tables: Mapping[int, Tables],
+    scores: Mapping[int, Scores],
+    findings: Sequence[record.Finding],
+    seconds: float,
 ) -> record.Record:
-    """The record of a run that took so many seconds, from its scores by number of draws; it has no intervals yet."""
+    """The record of a run that took so many seconds, from its tables and scores by number of draws.
+
+    It has no intervals yet.
+    """
     empty, curve = outline.record, outline.curve
     whole = scores[empty.draws]
     timing = record.Timing(seconds=round(seconds, 3), images_per_second=round(outline.images / seconds, 1))
@@ -112,6 +122,7 @@ def assemble(
         "curves": _curves({size: scores[size].metrics for size in curve}),
         "findings": list(findings),
         "conditions": rows,
+        "sketches": [sketch(table) for table in tables[empty.draws]] if suite.rows == "image" else [],
     }
     return record.Record(**{**dict(empty), **scored})
 

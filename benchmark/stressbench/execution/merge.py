@@ -88,7 +88,7 @@ def _joined(target: Store, parts: Sequence[Store], screen: Screen) -> Merged | I
     with plugin_errors(f"the {suite.name} suite failed on the tables in {target.folder}"):
         scores = scored(*scoring)
         noticed = suite.findings(scoring[1], scores[outline.record.draws].rows)
-        record = assemble(outline, scores, beside(noticed, findings), seconds)
+        record = assemble(outline, suite, tables, scores, beside(noticed, findings), seconds)
         record = with_intervals(record, suite, scores, list(left_out(*scoring)))
     target.write_record(record.to_json())
     return Merged(target.folder, record, suite)

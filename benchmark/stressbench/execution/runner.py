@@ -156,7 +156,7 @@ class Run:
         with self._suite_errors():
             scores = scored(*scoring)
             findings = beside(plan.suite.findings(plan.conditions, scores[draws].rows), self.first_batch.findings or ())
-            result = assemble(empty, scores, findings, seconds)
+            result = assemble(empty, plan.suite, tables, scores, findings, seconds)
         if not any(map(len, self.cells)) and (kept := self._kept(result)) is not None:
             return kept
         with self._suite_errors():

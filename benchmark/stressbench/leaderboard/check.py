@@ -270,8 +270,12 @@ def _counts(suite: Suite, record: Record) -> Iterator[Fault]:
     if record.dataset.split != suite.split:
         yield Fault("dataset.split", f"is {shown(record.dataset.split)}: these results are on the {suite.split} split")
     if suite.rows != "image":
+        if record.sketches:
+            yield Fault("sketches", f"are of images, which the {suite.name} suite has no rows of")
         return
     n: dict[str | None, int] = {None: record.dataset.n, **{source.name: source.n for source in record.sources}}
+    if record.sketches and len(record.sketches) != len(record.conditions):
+        yield Fault("sketches", f"are of {len(record.sketches)} conditions, and there are {len(record.conditions)}")
     for i, row in enumerate(record.conditions):
         wanted = n.get(suite.source(row.condition))
         if row.n != wanted:

@@ -33,6 +33,7 @@ class Note(BaseModel):
     seed: int  # it chose the conditions
     conditions: list[dict[str, str | int | float]]
     differences: dict[str, Number]  # metric → the largest over the conditions, in the metric's unit
+    rows: dict[str, Number] | None = None  # column → the largest root mean square difference from image to image
 
 
 def digest(path: Path) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from stressbench.contracts import Metrics, Suite
+from stressbench.leaderboard import provenance
 from stressbench.leaderboard.numbers import Fault
 from stressbench.leaderboard.words import shown
 from stressbench.record import Record
@@ -51,6 +52,7 @@ def rows(suite: Suite, record: Record) -> Iterator[Fault]:
     if record.dataset.task == "classification":
         yield from _attacks(record)
         yield from _copies(record)
+        yield from _sketches(suite, record)
 
 
 def _counts(suite: Suite, row: Metrics, n: int) -> Iterator[str]:
@@ -213,3 +215,19 @@ def _copies(record: Record) -> Iterator[Fault]:
             other = describe(record.conditions[seen[nll]].condition)
             yield Fault(f"conditions.{i}.metrics.nll", f"is {shown(nll)}, to the last bit that of {other}")
         seen[nll] = i
+
+
+def _sketches(suite: Suite, record: Record) -> Iterator[Fault]:
+    """Whether sketches of right and wrong images are of as many right ones: sums of ±1 over them, and so whole numbers
+    that are odd if they are."""
+    if record.suite.distribution != provenance.OURS:
+        return  # what another suite calls `correct` is its own business
+    for i, (row, sketches) in enumerate(zip(record.conditions, record.sketches, strict=False)):
+        accuracy = row.metrics.get("accuracy")
+        error = row.metrics.get("error") if accuracy is None else 1 - accuracy
+        if "correct" not in sketches or error is None:
+            continue
+        right = round((1 - error) * row.n)
+        sums = [float(number) * math.sqrt(row.n) for number in sketches["correct"].split()]
+        if any(abs(one - round(one)) > 0.1 or abs(one) > right + 0.1 or (round(one) - right) % 2 for one in sums):
+            yield Fault(f"sketches.{i}.correct", f"is not of {right} right images of {row.n}")

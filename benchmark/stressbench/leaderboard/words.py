@@ -62,6 +62,8 @@ def strange(record: Record) -> Iterator[tuple[str, str]]:
     for i, finding in enumerate(record.findings):
         if finding.source == "run":  # a suite's own are computed again
             bare[f"findings.{i}.check"], texts[f"findings.{i}.message"] = finding.check, finding.message
+    columns = dict.fromkeys(name for sketches in record.sketches for name in sketches)
+    texts |= {f"sketches.{name}": name for name in columns}
     if model.name is not None:
         texts["model.name"] = model.name
     for i, training in enumerate(model.training):

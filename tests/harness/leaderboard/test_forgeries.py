@@ -317,6 +317,11 @@ NO_SOURCE = {"name": "x", "split": "test", "n": 5, "fingerprint": "sha256:" + "1
         (put([-1, 0], "dataset", "image_size"), "image_size"),
         (put("cifar1O-jpeg75", "dataset", "name"), "dataset.name"),
         (put("the paper's own", "suite", "protocol"), "suite.protocol"),
+        (put([{"nll": "1 2 3"}], "sketches"), "sketches.0.nll"),
+        (put([{"nll": "1 2 3 4 5 6 7 nan"}], "sketches"), "sketches.0.nll"),
+        (put([{"nll": "1 2 3 4 5 6 7 8"}], "sketches"), "sketches"),  # of one condition
+        (put([{"<b>": "1 2 3 4 5 6 7 8"}] * 76, "sketches"), "sketches.<b>"),
+        (put([{f"x{i}": "1 2 3 4 5 6 7 8" for i in range(65)}] * 76, "sketches"), "sketches.0"),
         (put([NO_SOURCE], "sources"), "sources.0"),
         (put([{"check": "x", "message": "<b>", "source": "run"}], "findings"), "findings.0.message"),
         (put([{"check": "x y", "message": "y", "source": "run"}], "findings"), "findings.0.check"),
@@ -345,6 +350,27 @@ def test_everything_else(edit: Edit, field: str, baselines: list[Record], known:
     edit(fields)
     found = lines(fields, baselines, known)
     assert any(field in line.partition(": ")[0] or line.startswith("1 validation error") for line in found), found
+
+
+SKETCHED = "1.8974 1.8974 -1.8974 0 0.63246 -0.63246 3.1623 0"  # of ten images: 6, 6, -6, 0, 2, -2, 10, 0
+
+
+@pytest.mark.parametrize(
+    ("right", "sketches", "field"),
+    [
+        (10, SKETCHED, None),
+        (9, SKETCHED, "sketches.0.correct"),  # an odd number of ±1 has an odd sum
+        (8, SKETCHED, "sketches.0.correct"),  # and none of more than their number
+        (10, SKETCHED.replace("1.8974", "1.7"), "sketches.0.correct"),
+    ],
+)
+def test_sketches_are_of_as_many_right_images(right: int, sketches: str, field: str | None) -> None:
+    fields = without_intervals(honest("corruption"))
+    fields["conditions"] = fields["conditions"][:1]
+    fields["conditions"][0] |= {"n": 10, "metrics": {**fields["conditions"][0]["metrics"], "error": 1 - right / 10}}
+    record = Record.model_validate({**fields, "sketches": [{"correct": sketches}]})
+    found = [*relations._sketches(check.standard(record), record)]
+    assert [fault.field for fault in found] == ([] if field is None else [field])
 
 
 def test_another_models_numbers_are_not_taken(baselines: list[Record], known: facts.Known) -> None:
