@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import random
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from stressbench import __version__, registry, weights
@@ -21,8 +22,9 @@ from stressbench.datasets.cache import ImageCache
 from stressbench.errors import UserError
 from stressbench.execution import models, plan, pretrained
 from stressbench.execution.executors import alone
-from stressbench.execution.identity import identify
-from stressbench.execution.plan import Plan
+from stressbench.execution.identity import Inputs
+from stressbench.execution.models import Provide
+from stressbench.execution.prepare import Job, Prepared
 from stressbench.execution.request import RunRequest
 from stressbench.execution.runner import Run
 from stressbench.leaderboard import check, facts, notes
@@ -67,11 +69,17 @@ def replay(path: Path, root: Path, count: int | None, seed: int, means: Means, s
     record = records.load(path)
     others = [other for other in readable(root).values() if result(other) != result(record)]
     require_faultless(path, check.faults(record, others, facts.known(root)))
-    planned = _plan(record, means)
+    request = _request(record, path, means)
+    dataset = plan.read(request, "test")
+    asked = plan.make(request, dataset)
+    for failure in asked.failures:
+        raise failure.error
+    (planned,) = asked.plans
     first, *rest = planned.conditions
     chosen = random.Random(seed).sample(rest, min(count or enough(len(rest)), len(rest)))
     planned = replace(planned, conditions=[first, *(condition for condition in rest if condition in chosen)])
-    again, tables = _run(record, planned, root, partial(_split, record, means), screen)
+    prepared = Prepared(Job(request, partial(_provider, root)), dataset, [planned], screen)
+    again, tables = _run(record, *prepared.inputs(0, training(record) or 0), screen)
     found = compare(planned.suite.row_metrics, record, again, tables, planned.precision)
     whole = path.resolve()
     if found.differing or found.biased or not whole.is_relative_to(root.resolve() / RECORDS):
@@ -89,57 +97,58 @@ def replay(path: Path, root: Path, count: int | None, seed: int, means: Means, s
     return Outcome(found, notes.write(root, whole.relative_to(root.resolve()), note))
 
 
-def _plan(record: Record, means: Means) -> Plan:
-    """The run of a record, without the suite's scoring options."""
-    data = record.dataset
-    dataset = _split(record, means, "test")
-    request = RunRequest(
+def _request(record: Record, path: Path, means: Means) -> RunRequest:
+    """The run of a record, without the suite's scoring options; a file's model is of the source beside the record."""
+    data, source = record.dataset, path.with_suffix("")
+    spec = record.model.spec
+    name = means.dataset or data.name
+    return RunRequest(
         suites=(f"{record.suite.distribution}/{record.suite.name}",),
-        models=(record.model.spec,),
-        dataset=means.dataset or data.name,
+        models=(spec.replace("file:", f"file:{source}/") if source.is_dir() else spec,),
+        dataset=name,
+        data_dir=means.data_dir,
+        dataset_name=data.name if name != data.name else None,
         suite_options=check.decisive(record, check.standard(record)),
         stress=data.stress,
         weights=means.weights,
         draws=record.draws if record.model.stochastic else None,
-        limit=data.n,
+        # The largest of its sets tells the limit, unless all are whole; a suite is fitted to all images of a split.
+        limit=max([data.n, *(source.n for source in record.sources if source.name != data.name)]),
         batch_size=means.batch_size,
         seed=record.seed,
         precision="bfloat16" if record.precision == "bfloat16" else "float32",
         device=means.device,
     )
-    asked = plan.make(request, dataset)
-    for failure in asked.failures:
-        raise failure.error
-    return asked.plans[0]
 
 
-def _split(record: Record, means: Means, split: str) -> Dataset:
-    own, name = record.dataset.name, means.dataset or record.dataset.name
-    return registry.dataset(name, split, means.data_dir, own if name != own else None)
-
-
-def _run(
-    record: Record, planned: Plan, root: Path, split: Callable[[str], Dataset], screen: Screen
-) -> tuple[Record, Tables]:
-    """The record of the planned conditions, and their per-image tables at its number of draws."""
-    images = ImageCache(planned.dataset, planned.n, planned.device)
-    if images.fingerprint != record.dataset.fingerprint:
-        raise UserError(
-            f"these are other images than the record's: {images.fingerprint}, and not {record.dataset.fingerprint}; "
-            "give the record's with --data-dir"
-        )
+def _provider(root: Path, _request: RunRequest, dataset: Dataset, _device: torch.device, _screen: Screen) -> Provide:
+    """Weights of the store or beside the leaderboard; none are trained."""
 
     def stored(spec: str, seed: int, build: Callable[[], nn.Module]) -> Path:
         canonical = registry.resolve(spec).canonical
-        path = weights.stored(planned.dataset.name, canonical, seed)
+        path = weights.stored(dataset.name, canonical, seed)
         if path.exists():
             return path
-        listed = pretrained.beside(planned.dataset.name, canonical, seed, root)
+        listed = pretrained.beside(dataset.name, canonical, seed, root)
         if listed is None:
             raise UserError(f"{models.named(spec, seed)} has no weights here: give the record's with --weights")
         return listed
 
-    ready = models.ready(planned.model, planned.dataset, planned.weights, stored, training(record) or 0, split)
+    return stored
+
+
+def _run(
+    record: Record, inputs: Inputs, images: Mapping[str | None, ImageCache], screen: Screen
+) -> tuple[Record, Tables]:
+    """The record of the planned conditions, and their per-image tables at its number of draws."""
+    pairs = zip([record.dataset, *record.sources], [inputs.data, *inputs.sources], strict=False)
+    for theirs, ours in pairs:
+        if ours.fingerprint != theirs.fingerprint:
+            raise UserError(
+                f"these are other images of {theirs.name} than the record's: {ours.fingerprint}, and not "
+                f"{theirs.fingerprint}; give the record's with --data-dir"
+            )
+    ready = inputs.ready
     if ready.entry.distribution != record.model.distribution:
         raise UserError(f"{ready.entry} is not the record's, which is of {record.model.distribution}: install that")
     if ready.checksum != record.model.weights_checksum:
@@ -148,7 +157,7 @@ def _run(
             "give the record's with --weights"
         )
     with tempfile.TemporaryDirectory() as folder:
-        run = Run(identify(planned, ready, {None: images}), {None: images}, Path(folder))
+        run = Run(inputs, images, Path(folder))
         again = alone(run, screen)
         tables, _ = run.store.whole([(row.condition, row.n) for row in again.conditions])
         return again, tables[again.draws]

@@ -97,6 +97,37 @@ def test_a_record_that_holds_is_marked_until_it_is_changed(
     assert changed_since == "self-reported"
 
 
+NET = """
+import torch
+from torch import nn
+
+def net(dataset):
+    torch.manual_seed(0)
+    return nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, dataset.classes))
+"""
+
+
+@pytest.mark.parametrize("suite", ["ood", "conformal"])  # with other datasets, and fitted to a part of the images
+def test_a_file_model_is_replayed_from_its_source_on_all_of_the_suites_images(
+    suite: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "net.py").write_text(NET)
+    words = ["run", "--suite", suite, "--model", f"file:{tmp_path}/net.py:net", "--limit", str(LIMIT)]
+    with pytest.raises(SystemExit):
+        main([*words, "--out", str(tmp_path / "runs")])
+    (run,) = (tmp_path / "runs").iterdir()
+    with pytest.raises(SystemExit) as done:
+        main(["leaderboard", "add", "--root", str(root), str(run), "--source", str(tmp_path / "net.py")])
+    assert done.value.code == 0
+    (path,) = (root / "records").rglob("*.json")
+    (tmp_path / "net.py").unlink()
+    monkeypatch.chdir(root)
+    capsys.readouterr()
+    assert replay(path.relative_to(root), Path(), "--conditions", 1) == 0
+    assert capsys.readouterr().out.count(": agrees") == 2
+    assert len(list((root / "replays").rglob("*.json"))) == 1
+
+
 def test_the_seed_chooses_the_conditions(
     made: dict[str, dict[str, Any]], root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
