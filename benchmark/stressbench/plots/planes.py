@@ -81,7 +81,10 @@ class _Drawing:
 
 
 def contour(plane: Plane, runs: Sequence[Run]) -> Figure:
-    """Contours at common levels, a panel for each run and value of the `over` keys; of those, the first three."""
+    """Contours at common levels, a panel for each run and value of the `over` keys; of those, the first three.
+
+    Where no run differs over the `over` keys, as of deterministic models, each has one panel.
+    """
     drawing = _drawing(plane, runs)
     figure, axes = style.panels(len(drawing.grids), drawing.columns, 2.3)
     for ax, grid in zip(axes, drawing.grids, strict=True):
@@ -91,6 +94,7 @@ def contour(plane: Plane, runs: Sequence[Run]) -> Figure:
         ax.set_title(grid.title)
         ax.set_xlabel(plane.x)
         ax.set_ylabel(plane.y)
+        ax.locator_params(nbins=3)
         ax.grid(False)
     drawing.bar(figure, axes)
     return figure
@@ -127,12 +131,15 @@ def _drawing(plane: Plane, runs: Sequence[Run]) -> _Drawing:
     metric = next((one for one in runs[0].suite.row_metrics if one.name == plane.metric), None)
     if metric is None:
         raise LeftOut(f"the conditions have no metric {plane.metric}")
+    surfaces = [list(_points(plane, run, metric).items())[:_MOST] for run in runs]
+    if all(points == of_run[0][1] for of_run in surfaces for _, points in of_run):  # of deterministic models
+        surfaces = [of_run[:1] for of_run in surfaces]
+    several = len(surfaces[0])  # the runs all have the same conditions
     panels = [
         (name, title, points)
-        for run, name in zip(runs, style.names(runs), strict=True)
-        for title, points in list(_points(plane, run, metric).items())[:_MOST]
+        for name, of_run in zip(style.names(runs), surfaces, strict=True)
+        for title, points in of_run
     ]
-    several = len(panels) // len(runs)  # of a run: they all have the same conditions
     columns = several if several > 1 else min(_MOST, len(runs))
     grids = [
         _grid(style.wrapped(name, 30) + (f"\n{title}" if several > 1 else ""), points, metric)

@@ -143,9 +143,21 @@ def test_contours_and_surfaces_have_one_scale(folders: dict[str, list[Path]]) ->
     assert bar.get_ylabel() == "NLL (nats) ↓"
 
 
+def test_sequences_that_are_all_the_same_are_drawn_once(folders: dict[str, list[Path]], tmp_path: Path) -> None:
+    fields = json.loads((folders["landscape"][0] / "record.json").read_text())
+    first = {(r["condition"]["x"], r["condition"]["y"]): r for r in reversed(fields["conditions"])}
+    for row in fields["conditions"]:
+        row["metrics"] = first[row["condition"]["x"], row["condition"]["y"]]["metrics"]
+    (tmp_path / "record.json").write_text(json.dumps(fields))
+    runs = load_alike([tmp_path / "record.json"])
+    for name in ("contour-of-nll", "surface-of-nll"):
+        ax, _bar = figure(name, runs).axes
+        assert "sequence" not in ax.get_title()
+
+
 def test_a_grid_has_its_points_in_place(folders: dict[str, list[Path]]) -> None:
     (run, _) = load_alike(folders["landscape"])
-    (grid, _) = planes._drawing(run.suite.figures[0], [run]).grids  # type: ignore[arg-type]
+    grid, *_ = planes._drawing(run.suite.figures[0], [run]).grids  # type: ignore[arg-type]
     for (x, y), value in heights(run, 0).items():
         assert grid.z[list(grid.y).index(y), list(grid.x).index(x)] == value
 
