@@ -315,6 +315,10 @@ class Suite(ABC):
         """Why this suite does not support a dataset; None if it does."""
         return None
 
+    def unsupported_model(self, module: nn.Module) -> str | None:
+        """Why this suite does not support a model, which may have no weights yet; None if it does."""
+        return None
+
 
 class StressSuite(Suite):
     """A suite that stresses images and evaluates the predictions.

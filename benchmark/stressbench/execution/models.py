@@ -53,6 +53,10 @@ def _no_other(split: str) -> Dataset:
     raise UserError(f"a {split} split is needed here and there is none")
 
 
+def _anything(module: nn.Module) -> None:
+    """All modules are good."""
+
+
 def ready(
     model: ResolvedModel,
     dataset: Dataset,
@@ -60,6 +64,7 @@ def ready(
     provide: Provide,
     training: int = 0,
     split: Callable[[str], Dataset] = _no_other,
+    require: Callable[[nn.Module], None] = _anything,
 ) -> Ready:
     """Build a model and give it weights: from `files`, else the store, else as its plugin made them.
 
@@ -70,9 +75,12 @@ def ready(
     Training k of a model has its own seeds: seed k, or, of an ensemble of seeds 0 … M − 1, the seeds kM … kM + M − 1,
     so that two trainings share nothing.
 
+    `require` sees the module before it has weights, and may refuse it with a `UserError`.
+
     Raises `UserError` for weights that are missing, do not fit, or are the same in two members.
     """
     module = model.build(dataset)
+    require(module)
     own, parts, loaded = load(module, model, dataset, files, provide, training)
     for part in parts:
         arrange(part.module, dataset.image_size)

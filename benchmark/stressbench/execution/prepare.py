@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
+from torch import nn
 
 from stressbench import held_out
 from stressbench._util.terminal import Screen
 from stressbench.contracts import Dataset
 from stressbench.datasets.cache import ImageCache
+from stressbench.errors import UserError, plugin_errors
 from stressbench.execution import models, plan
 from stressbench.execution.identity import Inputs, identify
 from stressbench.execution.limits import limited
@@ -57,7 +59,9 @@ class Prepared:
         if self._last is None or self._last[0] is not model or self._last[1] != training:
             with limited(self._request.timeout, f"{model}: its construction or training"):
                 split = partial(plan.read, self._request)
-                ready = models.ready(model, self._dataset, self._request.weights, self._provide, training, split)
+                ready = models.ready(
+                    model, self._dataset, self._request.weights, self._provide, training, split, self._require(model)
+                )
             self._last = (model, training, ready)
         return self._last[2]
 
@@ -65,9 +69,14 @@ class Prepared:
         """The inputs of a plan's run, and its images; raises `UserError` where images or weights are not right."""
         planned = self.plans[number]
         ready = self.ready(planned.model, training)
+        require_supported([planned], ready.module)
         planned = scored(planned, ready.held_out)
         images = self._images(planned)
         return identify(planned, ready, images), images
+
+    def _require(self, model: ResolvedModel) -> Callable[[nn.Module], None]:
+        """Refuses a module that no suite of its plans supports, before it is trained for them."""
+        return partial(require_supported, [planned for planned in self.plans if planned.model is model])
 
     def _images(self, planned: Plan) -> dict[str | None, ImageCache]:
         """A run's own images, by None; those of the sources of its conditions, by name; what it learns from: `FITTED`.
@@ -89,6 +98,18 @@ class Prepared:
         if key not in self._caches:
             self._caches[key] = ImageCache(dataset, n, device, self._screen)
         return self._caches[key]
+
+
+def require_supported(plans: Sequence[Plan], module: nn.Module) -> None:
+    """Raises `UserError` where the suites of all these plans, which are of one model, do not support its module."""
+    whys = []
+    for planned in plans:
+        with plugin_errors(f"{planned.suite_entry} failed to say whether it supports {planned.model}"):
+            whys.append(planned.suite.unsupported_model(module))
+    if plans and all(whys):
+        names = " and ".join(planned.suite.name for planned in plans)
+        suites = f"the {names} suite does" if len(plans) == 1 else f"the suites {names} do"
+        raise UserError(f"{suites} not support {plans[0].model}: {whys[0]}")
 
 
 def scored(planned: Plan, fitted: bool) -> Plan:

@@ -13,7 +13,7 @@ from stressbench.errors import UserError
 from stressbench.execution import models, session
 from stressbench.execution.identity import draws_of
 from stressbench.execution.plan import Failure, Plan
-from stressbench.execution.prepare import Job, Prepared, Provider, scored
+from stressbench.execution.prepare import Job, Prepared, Provider, require_supported, scored
 from stressbench.execution.request import RunRequest
 from stressbench.execution.store import Store
 from stressbench.results.tables import Damaged
@@ -74,6 +74,7 @@ def _preview(
 ) -> Preview:
     plan = prepared.plans[number]
     module = plan.model.build(dataset)
+    require_supported([plan], module)
     try:
         _, _, loaded = models.load(module, plan.model, dataset, request.weights, find)
         weights = "; ".join(dict.fromkeys(source for source, _ in loaded))

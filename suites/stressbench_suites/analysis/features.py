@@ -24,7 +24,7 @@ from stressbench_suites.analysis.maps import (
     relative_log_amplitude,
     variance_over_space,
 )
-from stressbench_suites.analysis.training_images import require_one_network
+from stressbench_suites.analysis.training_images import several_networks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -145,6 +145,9 @@ class FeaturesSuite(Suite):
     def take(self, available: int) -> int:
         return min(self._images, available)
 
+    def unsupported_model(self, module: nn.Module) -> str | None:
+        return several_networks(module)
+
     def conditions(self) -> list[Condition]:
         return [_CLEAN, _NOISE] if self._covariance else [_CLEAN]
 
@@ -166,7 +169,6 @@ class FeaturesSuite(Suite):
 
     def _found(self, module: nn.Module, images: Tensor) -> list[Place]:
         if module not in self._places:
-            require_one_network(module, self.name)
             places = locations.blocks(module, (images.shape[-2], images.shape[-1]))
             if len(places) < 2:
                 raise UserError(

@@ -22,7 +22,7 @@ from stressbench.recipe import DEFAULT, Recipe
 from stressbench.record import DatasetInfo, Finding
 from stressbench.sampling import sample
 from stressbench_suites.analysis.eigenvalues import TOLERANCE, Hessian, density, largest
-from stressbench_suites.analysis.training_images import Recipes, augmented, require_one_network
+from stressbench_suites.analysis.training_images import Recipes, augmented, several_networks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -97,6 +97,9 @@ class HessianSuite(Suite):
         size = self.batch_size or BATCH_SIZE
         return min(self._batches, available // size) * size or available
 
+    def unsupported_model(self, module: nn.Module) -> str | None:
+        return several_networks(module)
+
     def conditions(self) -> list[Condition]:
         return [{"images": "augmented" if self._augment else "clean"}]
 
@@ -106,7 +109,6 @@ class HessianSuite(Suite):
         return f"{loss}; eval mode; residuals up to {TOLERANCE:g} of the eigenvalue's magnitude"
 
     def measure(self, condition: Condition, batch: Batch, model: Predictor) -> dict[int, Columns]:
-        require_one_network(model.module, self.name)
         recipe = self._recipes.of(model.module)
         images = batch.images
         if self._augment:

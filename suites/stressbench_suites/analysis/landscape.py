@@ -23,7 +23,7 @@ from stressbench.errors import UserError
 from stressbench.recipe import DEFAULT
 from stressbench.record import DatasetInfo
 from stressbench_suites.analysis.directions import Norm, direction, step
-from stressbench_suites.analysis.training_images import Recipes, augmented, require_one_network
+from stressbench_suites.analysis.training_images import Recipes, augmented, several_networks
 
 POINTS = 21
 EXTENT = 0.1
@@ -92,6 +92,9 @@ class LandscapeSuite(Suite):
     def take(self, available: int) -> int:
         return min(self._images, available)
 
+    def unsupported_model(self, module: nn.Module) -> str | None:
+        return several_networks(module)
+
     def conditions(self) -> list[Condition]:
         half = self._points // 2
         line = [round(self._extent * k / half, 9) for k in range(-half, half + 1)]
@@ -104,7 +107,6 @@ class LandscapeSuite(Suite):
     @contextmanager
     def deploy(self, condition: Condition, module: nn.Module) -> Iterator[nn.Module]:
         if module not in self._directions:
-            require_one_network(module, self.name)
             a, b = (randomness.derive("landscape", axis, self._seed) for axis in ("x", "y"))
             self._directions[module] = direction(module, a, self._norm), direction(module, b, self._norm)
         for along, axis in zip(self._directions[module], ("x", "y"), strict=True):

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from stressbench import randomness, registry
 from stressbench.contracts import Composite, Dataset
-from stressbench.errors import UserError
 from stressbench.recipe import Recipe
 
 
@@ -55,11 +54,12 @@ class Recipes:
         return self._of[module]
 
 
-def require_one_network(module: nn.Module, suite: str) -> None:
-    """Raises `UserError` for an ensemble, whose members were trained apart, each on a loss of its own."""
-    if isinstance(module, Composite) and len(parts := module.parts()) > 1:
-        names = ", ".join(dict.fromkeys(f"{part.spec} (seed {part.seed})" for part in parts))
-        raise UserError(
-            f"the {suite} suite looks at one network, and an ensemble has several, which share no weights: run its "
-            f"members one by one, {names}"
-        )
+def several_networks(module: nn.Module) -> str | None:
+    """Why a suite that looks at one network does not support an ensemble, whose members were trained apart."""
+    if not isinstance(module, Composite) or len(parts := module.parts()) < 2:
+        return None
+    names = ", ".join(dict.fromkeys(f"{part.spec} (seed {part.seed})" for part in parts))
+    return (
+        "it looks at one network, and an ensemble has several, which share no weights: run its members one by one, "
+        f"{names}"
+    )

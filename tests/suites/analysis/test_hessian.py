@@ -18,11 +18,9 @@ from torch import Tensor, nn
 from batches import batch
 from stressbench import randomness, registry
 from stressbench.cli import main
-from stressbench.contracts import Part
 from stressbench.datasets.digits import digits
 from stressbench.errors import UserError
 from stressbench.sampling import Unjudged
-from stressbench_plugins.ensemble import Ensemble
 from stressbench_plugins.layers import MCDropout
 from stressbench_suites.analysis.eigenvalues import Hessian, density, largest
 from stressbench_suites.analysis.hessian import HessianSuite
@@ -198,12 +196,6 @@ def test_crops_and_mirrors_are_of_the_image() -> None:
 @pytest.mark.parametrize(("available", "taken"), [(50_000, 50 * 128), (1437, 11 * 128), (128, 128), (100, 100)])
 def test_batches_are_whole(available: int, taken: int) -> None:
     assert HessianSuite().take(available) == taken
-
-
-def test_an_ensemble_is_refused_with_its_members() -> None:
-    parts = [Part("squeezed", seed, Squeezed()) for seed in range(2)]
-    with pytest.raises(UserError, match=r"squeezed \(seed 0\), squeezed \(seed 1\)"):
-        suite().measure({"images": "clean"}, batch(4, classes=5), Unjudged(Ensemble(parts)))
 
 
 @pytest.mark.parametrize(

@@ -14,14 +14,11 @@ from torch import nn
 
 from stressbench import randomness, registry
 from stressbench.cli import main
-from stressbench.contracts import Part
 from stressbench.datasets.digits import digits
 from stressbench.errors import UserError
-from stressbench_plugins.ensemble import Ensemble
 from stressbench_suites.analysis.directions import direction, weights
 from stressbench_suites.analysis.landscape import LandscapeSuite, curvature, rim_rise, roughness
 from stressbench_suites.analysis.training_images import augmented
-from tiny_models import Tiny
 
 LINE = [-0.2, -0.1, 0.0, 0.1, 0.2]
 Y, X = np.meshgrid(LINE, LINE, indexing="ij")
@@ -134,16 +131,6 @@ def test_conditions_go_through_each_sequence_and_include_the_weights_themselves(
     assert found.drop_duplicates().shape == found.shape
     assert sorted(found["x"].unique()) == pytest.approx(np.linspace(-0.1, 0.1, 21))
     assert ((found["x"] == 0) & (found["y"] == 0)).sum() == 2
-
-
-def test_an_ensemble_is_refused_before_its_weights_move() -> None:
-    ensemble = Ensemble([Part("tiny", seed, Tiny(digits("test"))) for seed in range(2)])
-    suite = LandscapeSuite()
-    with (
-        pytest.raises(UserError, match=r"run its members one by one, tiny \(seed 0\), tiny \(seed 1\)"),
-        suite.deploy({"sequence": 0, "x": 0.1, "y": 0.0}, ensemble),
-    ):
-        pass
 
 
 @pytest.mark.parametrize(
