@@ -11,7 +11,6 @@ model's name is passed as `argument`; a wrapper annotates it as `registry.ModelN
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -23,7 +22,7 @@ from stressbench.axes import Axis, Distribution, Plane, Profile
 from stressbench.errors import UserError
 from stressbench.predictor import Predictor
 from stressbench.tasks import TASKS, Classification, Depth, Regression, Segmentation, SuperResolution
-from stressbench.tasks.base import Columns, Metric, Metrics, Task
+from stressbench.tasks.base import Columns, Metric, Metrics, Task, mean_of
 from stressbench.traits import Composite, Fitted, KeptFit, Part, Sampler, Traits, Wrapper, traits
 
 if TYPE_CHECKING:
@@ -278,7 +277,7 @@ class Suite(ABC):
         Tables hold all images, or the same subset of them in each condition, from which intervals are computed. By
         default a metric is the mean of the column with its name; None if that is missing or holds a NaN.
         """
-        return [{metric.name: _mean_of(table, metric.name) for metric in self.row_metrics} for table in tables]
+        return [{metric.name: mean_of(table, metric.name) for metric in self.row_metrics} for table in tables]
 
     def aggregate(self, conditions: Sequence[Condition], rows: Sequence[Metrics]) -> Metrics:
         """The record's metrics, from the conditions' metrics alone, so that a leaderboard can recompute them.
@@ -347,8 +346,3 @@ class StressSuite(Suite):
         predictions = model.predict(stressed.images, batch.keys)
         shared = {**stressed.columns, **self.examine(condition, batch, stressed.images, model)}
         return {size: {**shared, **self.observe(condition, batch, predictions[:size])} for size in model.sizes}
-
-
-def _mean_of(table: pd.DataFrame, column: str) -> float | None:
-    mean = float(table[column].to_numpy(dtype="float64").mean()) if column in table else math.nan
-    return None if math.isnan(mean) else mean

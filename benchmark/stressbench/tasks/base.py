@@ -102,6 +102,12 @@ class Task(Protocol):
         ...
 
 
+def mean_of(table: pd.DataFrame, column: str) -> float | None:
+    """The mean of a table's column; None if it is missing or holds a NaN."""
+    mean = float(table[column].to_numpy(dtype="float64").mean()) if column in table else math.nan
+    return None if math.isnan(mean) else mean
+
+
 def checked(task: Task, raw: object, images: Tensor) -> Tensor:
     """A model's output for images (N, 3, H, W), as it is.
 
