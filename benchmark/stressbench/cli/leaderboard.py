@@ -103,13 +103,14 @@ def check(files: tuple[Path, ...], base: str | None, root: Path) -> None:
     help="How many to run again; by default so many that 8 made-up ones of 75 are found in 95 of 100 replays.",
 )
 @click.option("--seed", type=click.IntRange(min=0), help="Chooses the conditions; a new one each time otherwise.")
+@options.by
 @options.weights("As for `bench run`.")
 @options.dataset("The dataset's name for `bench run`, where the record has another.", default=None)
 @options.data_dir()
 @options.batch_size
 @options.device
 @options.root
-def replay(file: Path, root: Path, conditions: int | None, seed: int | None, **means: object) -> None:
+def replay(file: Path, root: Path, conditions: int | None, seed: int | None, by: str | None, **means: object) -> None:
     """Run the first and a random few other conditions of a record again, and compare.
 
     If all agree, a record of the leaderboard counts as replayed. This runs the model's plugin: only replay models that
@@ -122,7 +123,8 @@ def replay(file: Path, root: Path, conditions: int | None, seed: int | None, **m
 
     chosen = secrets.randbelow(2**31) if seed is None else seed
     click.echo(f"the conditions are those of --seed {chosen}", err=True)
-    outcome = replays.replay(file, root, conditions, chosen, replays.Means(**means), Screen())  # type: ignore[arg-type]
+    given = replays.Means(**means)  # type: ignore[arg-type]
+    outcome = replays.replay(file, root, conditions, chosen, given, Screen(), by)
     found = outcome.agreement
     for line in [*found.lines, *found.biased]:
         click.echo(line)

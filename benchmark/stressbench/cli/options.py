@@ -93,6 +93,14 @@ def _named(_context: click.Context, _option: click.Parameter, given: Sequence[st
     return given
 
 
+by = click.option(
+    "--by",
+    metavar="NAME",
+    callback=lambda context, option, given: given and _named(context, option, [given])[0],
+    help="Your name, where the record is somebody else's: it then counts as replayed by another.",
+)
+
+
 def _metrics(_context: click.Context, _option: click.Parameter, value: str) -> Sequence[str]:
     return tuple(name.strip() for name in value.split(",") if name.strip())
 

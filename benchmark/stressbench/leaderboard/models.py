@@ -70,12 +70,25 @@ def _result(group: Group, ranked: Ranked) -> dict[str, Any]:
         "about": group.about(),
         "record": record,
         "link": quote(entry.path.as_posix()),
-        "evidence": entry.evidence,
+        "evidence": _evidence(entry),
         "training": [_trained(training) for training in record.model.training],
         "command": command(record),
         "citation": _citation(record, entry),
         "figures": list(figures(replace(group, entries=[entry]))),
     }
+
+
+def _evidence(entry: Entry) -> str:
+    note = entry.replay
+    if note is None:
+        return entry.evidence
+    who = note.by or "its author or whoever looks after this page"
+    how = "rows, from image to image," if note.rows else "means over images"
+    return (
+        f"replayed by {who} on {note.replayed.date().isoformat()}: "
+        f"{how} of {len(note.conditions)} of {len(entry.record.conditions)} conditions agreed, with stressbench "
+        f"{note.stressbench} on {note.device}"
+    )
 
 
 def _trained(training: TrainingInfo) -> str:

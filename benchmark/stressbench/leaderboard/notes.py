@@ -8,14 +8,14 @@ from __future__ import annotations
 import hashlib
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from stressbench._util.files import replace, writing
 from stressbench.errors import UserError
 from stressbench.leaderboard.paths import RECORDS, REPLAYS
-from stressbench.record import Digest, Number, Text
+from stressbench.record import Digest, Number, Text, display_name
 
 _LARGEST = 2**20  # bytes; a real note is some hundreds
 
@@ -28,6 +28,7 @@ class Note(BaseModel):
     schema_version: Literal[1] = 1
     record: Digest  # of the record file's bytes
     replayed: datetime
+    by: Annotated[str, AfterValidator(display_name)] | None = None  # who, where the record is another's
     stressbench: Text
     device: Text
     seed: int  # it chose the conditions

@@ -43,7 +43,11 @@ class Entry:
 
     @property
     def evidence(self) -> str:
-        return "self-reported" if self.replay is None else "replayed"
+        """Whether its conditions were run again, how many of them, and whether by somebody else."""
+        if self.replay is None:
+            return "self-reported"
+        by = "replayed by another" if self.replay.by else "replayed"
+        return f"{by}, {len(self.replay.conditions)} of {len(self.record.conditions)}"
 
     def value(self, metric: Metric, draws: int | None = None) -> float | None:
         """A metric of the record, or its value at a number of draws; None if unknown.

@@ -58,11 +58,13 @@ class Outcome:
     note: Path | None
 
 
-def replay(path: Path, root: Path, count: int | None, seed: int, means: Means, screen: Screen) -> Outcome:
+def replay(
+    path: Path, root: Path, count: int | None, seed: int, means: Means, screen: Screen, by: str | None = None
+) -> Outcome:
     """Run a record's first condition and `count` others again, by default `enough`; leave a note if all agree.
 
     The first condition is always included, since a suite may measure others relative to it. Only records in the
-    leaderboard get a note.
+    leaderboard get a note. `by` is who does it, where the record is somebody else's.
 
     Raises `UserError` for an invalid record, and if images or weights are not those of the record.
     """
@@ -87,6 +89,7 @@ def replay(path: Path, root: Path, count: int | None, seed: int, means: Means, s
     note = Note(
         record=notes.digest(path),
         replayed=datetime.now(UTC).replace(microsecond=0),
+        by=by,
         stressbench=__version__,
         device=again.environment.device,
         seed=seed,

@@ -13,6 +13,7 @@ from leaderboard_records import changed, without_intervals
 from stressbench import registry
 from stressbench.cli import main
 from stressbench.leaderboard import notes, ranking
+from stressbench.leaderboard.build import build
 from stressbench.leaderboard.replay import enough
 from stressbench.results.scoring import summary
 
@@ -83,7 +84,7 @@ def test_a_record_that_holds_is_marked_until_it_is_changed(
     assert last == str(note)
     assert "--seed 1" in shown.err
     (after,) = (group.entries[0] for group in ranking.groups(root))
-    assert after.evidence == "replayed"
+    assert after.evidence == "replayed, 4 of 76"
     assert after.replay is not None
     assert after.replay.record == notes.digest(path)
     assert len(after.replay.conditions) == 4
@@ -95,6 +96,29 @@ def test_a_record_that_holds_is_marked_until_it_is_changed(
     path.write_text(json.dumps(json.loads(path.read_text())))
     (changed_since,) = (group.entries[0].evidence for group in ranking.groups(root))
     assert changed_since == "self-reported"
+
+
+def test_who_replayed_it_is_told_apart_on_all_pages(
+    made: dict[str, dict[str, Any]], root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = add(made["tiny"], root)
+    seen = []
+    for by in (None, (), ("--by", "Ada <Lovelace>")):
+        if by is not None:
+            assert replay(path, root, "--conditions", 2, *by) == 0
+        build(root)
+        pages = "".join(page.read_text() for page in [root / "index.html", *(root / "models").glob("tiny*.html")])
+        seen.append((root / "README.md").read_text() + pages)
+    assert [text.count(", 3 of 76") for text in seen] == [0, 2, 2]  # README.md and the table
+    assert "self-reported | " in seen[0]
+    assert "| replayed, 3 of 76 |" in seen[1]
+    assert "replayed by its author or whoever looks after this page on 20" in seen[1]
+    assert "| replayed by another, 3 of 76 |" in seen[2]
+    assert "replayed by Ada &lt;Lovelace&gt; on 20" in seen[2]
+    assert "rows, from image to image, of 3 of 76 conditions agreed, with stressbench" in seen[2]
+    capsys.readouterr()
+    assert replay(path, root, "--by", "a\nb") == 2
+    assert "--by" in capsys.readouterr().err
 
 
 NET = """
