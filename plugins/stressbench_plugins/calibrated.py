@@ -79,7 +79,7 @@ class Vector(Map):
         self.register_buffer("bias", torch.zeros(classes))
 
     def forward(self, logits: Tensor) -> Tensor:
-        return logits * self.weight + self.bias
+        return _scaled(logits, self.weight, self.bias)
 
     def fit(self, logits: Tensor, labels: Tensor) -> str:
         from scipy.optimize import minimize
@@ -89,10 +89,9 @@ class Vector(Map):
         def loss(values: np.ndarray) -> tuple[float, np.ndarray]:
             point = torch.tensor(values, requires_grad=True)
             with torch.enable_grad():
-                scaled = logits * point[:classes] + point[classes:]
-                nll = metrics.negative_log_likelihood(
-                    scaled.log_softmax(dim=-1).logsumexp(dim=0) - math.log(len(logits)), labels
-                ).mean()
+                scaled = _scaled(logits, point[:classes], point[classes:])
+                own = scaled.log_softmax(dim=-1).gather(-1, labels.expand(len(logits), -1)[..., None])
+                nll = math.log(len(logits)) - own.logsumexp(dim=0).mean()
                 (gradient,) = torch.autograd.grad(nll, point)
             return float(nll.detach()), gradient.numpy()
 
@@ -243,6 +242,12 @@ def _mean_nll(logits: Tensor, labels: Tensor) -> float:
     """Of the mean probability of draws (S, N, C)."""
     log_p = metrics.log_mean_probability(logits.log_softmax(dim=-1))
     return float(metrics.negative_log_likelihood(log_p, labels).mean())
+
+
+def _scaled(logits: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """w ⊙ z + b; a class that the model rules out by −∞ stays so, whatever w is."""
+    out = logits.isneginf()
+    return (logits.masked_fill(out, 0) * weight + bias).masked_fill(out, -math.inf)
 
 
 def _by_class(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -87,6 +87,20 @@ def test_vector_scaling_meets_the_share_of_each_class(answers: tuple[torch.Tenso
     assert shares.tolist() == pytest.approx((labels.bincount() / 300).tolist(), abs=2e-3)
 
 
+def test_a_class_that_the_model_rules_out_changes_nothing_for_the_others(
+    answers: tuple[torch.Tensor, torch.Tensor],
+) -> None:
+    logits, labels = answers
+    more = torch.cat([torch.full((1, 300, 1), -torch.inf, dtype=logits.dtype), logits], dim=2)
+    for kind in (Temperature, Vector):
+        four, five = kind(4), kind(5)
+        four.fit(logits, labels)
+        five.fit(more, labels + 1)
+        p = five(more[0]).softmax(dim=-1)
+        assert bool((p[:, 0] == 0).all())
+        assert p[:, 1:].numpy() == pytest.approx(four(logits[0]).softmax(dim=-1).numpy(), abs=1e-3), kind
+
+
 def test_isotonic_is_scikit_learns(answers: tuple[torch.Tensor, torch.Tensor]) -> None:
     logits, labels = answers
     fitted = Isotonic(4)
