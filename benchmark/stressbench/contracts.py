@@ -142,8 +142,9 @@ class Dataset:
             raise UserError(f"{owner} has {len(self.targets)} targets for {images} images")
         # Those of a classification are small; others are checked as they are read, and here the first of them.
         known = images if self.task.name == "classification" else min(1, images)
+        targets = self.targets.read(0, known)
         try:
-            self.task.require_targets(self.targets.read(0, known), known, self.image_size)
+            self.task.require_targets(targets, known, self.image_size)
         except UserError as error:
             raise UserError(f"{owner} {error}") from error
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from stressbench.datasets.encoded import FORMATS, rgb
 from stressbench.errors import UserError, did_you_mean
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".ppm", ".webp"}
+
+LOSSY = {"JPEG", "MPO"}  # of Pillow's formats
 
 # A decoded mask (H, W) or (H, W, 3), and its name → the class of each pixel, (H, W).
 Lookup = Callable[[NDArray[Any], str], NDArray[Any]]
@@ -42,16 +45,25 @@ class Encoded:
 
     def decoded(self, index: int) -> Image.Image:
         """Raises `UserError` for a picture that cannot be read."""
-        try:
-            picture = Image.open(io.BytesIO(self.load(index)), formats=FORMATS)
+        picture = self._opened(index)
+        with self._decoding(index):
             picture.load()
-        except Exception as error:  # a damaged file makes Pillow raise nearly anything
-            raise UserError(f"{self.names[index]} cannot be decoded: {error}. Fix or remove it") from error
         return picture
 
+    def _opened(self, index: int) -> Image.Image:
+        with self._decoding(index):
+            return Image.open(io.BytesIO(self.load(index)), formats=FORMATS)
+
+    @contextmanager
+    def _decoding(self, index: int) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # a damaged file makes Pillow raise nearly anything
+            raise UserError(f"{self.names[index]} cannot be decoded: {error}. Fix or remove it") from error
+
     def size(self, index: int) -> tuple[int, int]:
-        """Height and width."""
-        picture = self.decoded(index)
+        """Height and width, from the header; raises `UserError` for a picture that cannot be read."""
+        picture = self._opened(index)
         return picture.height, picture.width
 
 
@@ -66,7 +78,10 @@ class _Sized:
         return len(self.pictures.names)
 
     def _picture(self, index: int, how: Image.Resampling) -> Image.Image:
-        picture, (height, width) = self.pictures.decoded(index), self.size
+        return self._sized(self.pictures.decoded(index), index, how)
+
+    def _sized(self, picture: Image.Image, index: int, how: Image.Resampling) -> Image.Image:
+        height, width = self.size
         if (picture.height, picture.width) == (height, width):
             return picture
         if self.resize:
@@ -101,13 +116,23 @@ class Masks(_Sized):
     """A `contracts.Source` of masks (n, H, W), int64; others are resized to the nearest pixel."""
 
     lookup: Lookup
+    of: Encoded | None = None
+    """The images, to be given where both are resized: each mask must have had the size of its image."""
 
     def read(self, start: int, stop: int) -> Tensor:
         return self._all(start, stop, self._classes)
 
     def _classes(self, index: int) -> NDArray[np.generic]:
-        picture = self._picture(index, Image.Resampling.NEAREST)
-        return self.lookup(np.asarray(picture), self.pictures.names[index]).astype(np.int64)
+        name = self.pictures.names[index]
+        stored = self.pictures.decoded(index)
+        if stored.format in LOSSY:
+            raise UserError(f"{name} is a JPEG file, which changes the numbers of classes: save masks as PNG")
+        if self.of is not None and (stored.height, stored.width) != (size := self.of.size(index)):
+            raise UserError(
+                f"{name} is {stored.width}×{stored.height}, and its image {self.of.names[index]} is "
+                f"{size[1]}×{size[0]}: a mask has a class for each pixel of its image"
+            )
+        return self.lookup(np.asarray(self._sized(stored, index, Image.Resampling.NEAREST)), name).astype(np.int64)
 
 
 @dataclass(frozen=True)

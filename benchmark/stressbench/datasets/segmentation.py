@@ -46,6 +46,11 @@ def segmentation(split: str, data_dir: Path | None = None, name: str | None = No
     size = found[0].size(0)
     others = [pair for other in _SPLITS if other != split and (pair := _pictures(data_dir, other)) is not None]
     classes = 1 + max(_highest(masks, size if masks is found[1] else masks.size(0)) for _, masks in [found, *others])
+    if classes < 2:
+        raise UserError(
+            f"the masks of {data_dir} have no class but 0 beside 255, which stands for void: save the classes as 0, 1, "
+            "and so on, also where there are two"
+        )
     return Dataset(
         name=called,
         split=split,

@@ -129,6 +129,17 @@ def many_classes(folder: Path) -> None:
     write(folder / "testannot" / f"{TEST[0]}.png", np.full((360, 480), 12))
 
 
+def small_mask(folder: Path) -> None:
+    segnet(folder)
+    write(folder / "testannot" / f"{TEST[0]}.png", mask(0, (180, 240)))
+
+
+def lossy_mask(folder: Path) -> None:
+    segnet(folder)
+    (folder / "testannot" / f"{TEST[0]}.png").unlink()
+    write(folder / "testannot" / f"{TEST[0]}.jpg", mask(0))
+
+
 @pytest.mark.parametrize(
     ("layout", "message"),
     [
@@ -137,7 +148,9 @@ def many_classes(folder: Path) -> None:
         (no_mask, "0001TP_010380.png has no mask 0001TP_010380"),
         (no_image, "0001TP_010380.png has no image"),
         (other_layout, "none of CamVid's layouts: expected folders train/, trainannot/.*; it has pictures"),
-        (many_classes, "has the class 12; CamVid's are 0–10, and 11 for void"),
+        (many_classes, "^[^ ]*0001TP_008550.png has the class 12; CamVid's are 0–10, and 11 for void"),
+        (small_mask, r"testannot/0001TP_008550.png is 240×180, and its image .*/0001TP_008550.png is 480×360"),
+        (lossy_mask, "0001TP_008550.jpg is a JPEG file, which changes the numbers of classes"),
     ],
 )
 def test_what_is_wrong_with_a_camvid_folder(layout: Callable[[Path], None], message: str, tmp_path: Path) -> None:
@@ -244,4 +257,26 @@ def empty(folder: Path) -> None:
 def test_what_is_wrong_with_a_folder(layout: Callable[[Path], None], message: str, tmp_path: Path) -> None:
     layout(tmp_path)
     with pytest.raises(UserError, match=message):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [([0, 255], "no class but 0 beside 255"), ([255, 255], "no class but 0 beside 255"), ([0, 1, 255], None)],
+)
+def test_masks_of_one_class_are_refused(values: list[int], message: str | None, tmp_path: Path) -> None:
+    write(tmp_path / "test" / "images" / "0.png", picture(0, SMALL))
+    write(tmp_path / "test" / "masks" / "0.png", np.resize(values, SMALL))
+    if message is None:
+        assert read(tmp_path).task == Segmentation(2, 255)
+        return
+    with pytest.raises(UserError, match=message):
+        read(tmp_path)
+
+
+def test_lossy_masks_are_refused(tmp_path: Path) -> None:
+    by_split(tmp_path)
+    Image.open(tmp_path / "test" / "masks" / "1.png").save(tmp_path / "test" / "masks" / "1.jpg")
+    (tmp_path / "test" / "masks" / "1.png").unlink()
+    with pytest.raises(UserError, match=r"1\.jpg is a JPEG file"):
         read(tmp_path)
