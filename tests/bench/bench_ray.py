@@ -20,7 +20,7 @@ from goals import line
 from stressbench import registry, weights
 from stressbench._util.terminal import Screen
 from stressbench.datasets.digits import digits
-from stressbench.execution.executors import executor
+from stressbench.execution.executors import Executor, executor
 from stressbench.execution.plan import Failure
 from stressbench.execution.request import Computing, RunRequest
 from stressbench.execution.session import run
@@ -46,28 +46,29 @@ def main() -> None:
         torch.manual_seed(0)
         weights.save(registry.model(options.model, digits("test")), file, {})
         for repeat in range(options.repeats):
-            spent = {
-                workers: seconds(options.model, file, options.images, workers, Path(folder) / f"{repeat}-{workers}")
-                for workers in (1, 2)
-            }
+            spent = {}
+            for workers in (1, 2):
+                out = Path(folder) / f"{repeat}-{workers}"
+                small, whole = (request(options.model, file, images) for images in (2, options.images))
+                with executor(Computing("ray", workers), small, Screen(quiet=True)) as pool:
+                    seconds(pool, small, out / "warm")
+                    spent[workers] = seconds(pool, whole, out / "timed")
             ratios.append(spent[2] / spent[1])
             print(f"one worker {spent[1]:7.2f} s   two {spent[2]:7.2f} s   ratio {ratios[-1]:.3f}", flush=True)
     line(LINE, statistics.median(ratios), at_most=GOAL)
 
 
-def seconds(model: str, file: Path, n: int, workers: int, out: Path) -> float:
-    screen = Screen(quiet=True)
+def request(model: str, file: Path, images: int) -> RunRequest:
+    return RunRequest(("corruption",), (model,), "digits", weights=(file,), limit=images, batch_size=50)
 
-    def request(images: int) -> RunRequest:
-        return RunRequest(("corruption",), (model,), "digits", weights=(file,), limit=images, batch_size=50)
 
-    with executor(Computing("ray", workers), request(n), screen) as pool:
-        for images, folder in ((2, out / "warm"), (n, out / "timed")):
-            started = time.perf_counter()
-            (finished,) = run(request(images), folder, fresh=True, screen=screen, provider=provider, executor=pool)
-            spent = time.perf_counter() - started
-            if isinstance(finished, Failure):
-                raise finished.error
+def seconds(pool: Executor, asked: RunRequest, out: Path) -> float:
+    """A run's time in a pool that is there."""
+    started = time.perf_counter()
+    (finished,) = run(asked, out, fresh=True, screen=Screen(quiet=True), provider=provider, executor=pool)
+    spent = time.perf_counter() - started
+    if isinstance(finished, Failure):
+        raise finished.error
     return spent
 
 

@@ -1,11 +1,14 @@
 """Where the time goes in lines of the table that miss their goals: `python tests/bench/where_time_goes.py`.
 
-The corruption suite, by stress, passes, metrics and writing; and `jpeg_compression` beside its steps.
+The corruption suite, by stress, passes, metrics and writing; `jpeg_compression` beside its steps; and the CPU seconds
+of Ray's processes, which other programs change less than the time (Linux).
 """
 
 from __future__ import annotations
 
+import importlib.util
 import io
+import os
 import statistics
 import tempfile
 import time
@@ -18,14 +21,16 @@ import numpy as np
 import torch
 from bench_corruptions import digits as pictures
 from bench_corruptions import levels
+from bench_ray import request, seconds
 from PIL import Image
 
 from stressbench import registry, weights
 from stressbench._util.terminal import Screen
 from stressbench.datasets.digits import digits
+from stressbench.execution.executors import executor
 from stressbench.execution.plan import Failure
 from stressbench.execution.predict import Predictor
-from stressbench.execution.request import RunRequest
+from stressbench.execution.request import Computing, RunRequest
 from stressbench.execution.session import run
 from stressbench.execution.store import Store
 from stressbench.randomness import image_keys
@@ -105,12 +110,47 @@ def jpeg(size: int, count: int) -> None:
     print(f"jpeg_compression, {size}×{size}, µs an image: {shown}", flush=True)
 
 
+def cpu_seconds() -> Counter[str]:
+    """What the processes of Ray, and this one, have computed so far, by what they are."""
+    spent = Counter[str]()
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (process / "cmdline").read_text().replace("\0", " ")
+            after_name = (process / "stat").read_text().rpartition(")")[2].split()
+        except OSError:  # it has ended
+            continue
+        own = int(process.name) == os.getpid()
+        if own or "ray::Worker" in words or "/ray/" in words:
+            what = "this process" if own else "workers" if "ray::Worker" in words else "Ray's own"
+            spent[what] += (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")
+    return spent
+
+
+def ray(model: str, images: int) -> None:
+    if importlib.util.find_spec("ray") is None:
+        print("Ray is not installed")
+        return
+    torch.manual_seed(0)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "random.safetensors"
+        weights.save(registry.model(model, digits("test")), file, {})
+        for workers in (1, 2):
+            with executor(Computing("ray", workers), request(model, file, 2), Screen(quiet=True)) as pool:
+                seconds(pool, request(model, file, 2), Path(folder) / f"warm-{workers}")
+                before = cpu_seconds()
+                spent = seconds(pool, request(model, file, images), Path(folder) / str(workers))
+                computed = cpu_seconds() - before
+            shares = ", ".join(f"{what} {own:.1f}" for what, own in sorted(computed.items()))
+            print(f"{model}, {images} images, Ray's workers: {workers}: {spent:.1f} s; CPU s: {shares}", flush=True)
+
+
 def main() -> None:
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
     suite("resnet18", 50)
     suite("resnet20", 200)
     jpeg(32, 1000)
     jpeg(224, 50)
+    ray("resnet20", 200)
 
 
 if __name__ == "__main__":
