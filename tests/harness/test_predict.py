@@ -14,7 +14,9 @@ from stressbench import metrics, randomness, registry
 from stressbench.contracts import Classification, Dataset
 from stressbench.datasets.digits import digits
 from stressbench.errors import UserError
+from stressbench.execution import plan
 from stressbench.execution.predict import Predictor
+from stressbench.execution.request import RunRequest
 from stressbench.locations import locate
 from stressbench.tasks.classification import unusable
 from stressbench_plugins.training_free import Disturbed, Noise
@@ -137,21 +139,64 @@ def test_a_model_that_fails_is_named_in_a_line(images: Tensor, answer: str, word
         predictor(Wrong(10, answer)).predict(images, KEYS)
 
 
+class Large(Tiny):
+    """Has memory for so many images."""
+
+    def __init__(self, dataset: Dataset, room: int) -> None:
+        super().__init__(dataset)
+        self.room = room
+        self.sizes: list[int] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.sizes.append(len(x))
+        if len(x) > self.room:
+            raise torch.OutOfMemoryError("too large")
+        return super().forward(x)
+
+
 def test_running_out_of_memory_halves_the_chunk_for_good(dataset: Dataset, images: Tensor) -> None:
-    sizes = []
-
-    class Large(Tiny):
-        def forward(self, x: Tensor) -> Tensor:
-            sizes.append(len(x))
-            if len(x) > 3:
-                raise torch.OutOfMemoryError("too large")
-            return super().forward(x)
-
-    ours = predictor(Large(dataset))
+    module = Large(dataset, room=3)
+    ours = predictor(module)
     torch.testing.assert_close(ours.predict(images, KEYS), predictor(Tiny(dataset)).predict(images, KEYS))
-    assert sizes == [12, 6, 3, 3, 3, 3]
+    assert module.sizes == [12, 6, 3, 3, 3, 3]
     ours.predict(images, KEYS)
-    assert sizes[6:] == [3, 3, 3, 3]
+    predictor(module).predict(images, KEYS)  # the next suite's
+    assert module.sizes[6:] == [3] * 8
+    other = Large(dataset, room=12)
+    ours.of(other).predict(images, KEYS)  # stands for the same model
+    assert other.sizes == [3] * 4
+
+
+@pytest.mark.parametrize(
+    ("room", "sizes", "later"),
+    [
+        (100, [1, 2, 4, 5], [8, 4]),  # as many as were left, and the largest that was allowed
+        (3, [1, 2, 4, 2, 2, 2, 2, 1], [2] * 6),
+        (1, [1, 2, *[1] * 11], [1] * 12),
+    ],
+)
+def test_the_chunk_is_doubled_while_it_fits(
+    room: int, sizes: list[int], later: list[int], dataset: Dataset, images: Tensor
+) -> None:
+    module = Large(dataset, room)
+    entry = registry.find("models", "tiny")
+    ours = Predictor(module, entry, Classification(10), [1], False, "float32", 1, most=8)
+    torch.testing.assert_close(ours.predict(images, KEYS), predictor(Tiny(dataset)).predict(images, KEYS))
+    assert module.sizes == sizes
+    ours.predict(images, KEYS)
+    assert module.sizes[len(sizes) :] == later
+
+
+@pytest.mark.parametrize(
+    ("device", "given", "largest"), [("cpu", None, 100), ("cpu", 7, 7), ("cuda", None, 8000), ("cuda", 7, 7)]
+)
+def test_only_a_gpu_is_given_more_than_a_batch_at_once(
+    device: str, given: int | None, largest: int, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "pick_device", lambda _name: torch.device(device))
+    request = RunRequest(("corruption",), ("tiny",), dataset, batch_size=given)
+    (made,) = plan.make(request, dataset).plans
+    assert made.largest == largest
 
 
 def test_no_memory_for_one_image_is_an_error(images: Tensor) -> None:

@@ -63,6 +63,7 @@ class CellWorker:
             ready.traits.stochastic,
             plan.precision,
             plan.batch_size,
+            plan.largest,
         )
         self._measurement = Measurement(plan, self._predictor, images, self._judge_once)
         self._dataset, self._first = plan.dataset, images[None]

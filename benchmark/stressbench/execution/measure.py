@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 
@@ -23,6 +23,7 @@ from stressbench.execution.plan import FITTED, Plan
 from stressbench.execution.predict import Predictor
 from stressbench.results.conditions import describe
 from stressbench.results.tables import RESERVED
+from stressbench.tasks.base import Unusable, postponed, require_usable
 
 MEMORY = 1 << 27
 """Bytes of all draws' predictions for a batch of images; suites and models take several times as much."""
@@ -51,6 +52,7 @@ class Measurement:
         self._after_batch = after_batch
         self._fitted = plan.fitted is None
         self._published: tuple[Condition, ReadAhead] | None = None
+        self._unusable: list[Unusable] = []
 
     def __call__(
         self, condition: Condition, start: int, stop: int, advance: ProgressCallback
@@ -64,6 +66,7 @@ class Measurement:
         if not self._fitted:
             self._fit(advance)
         parts: dict[int, list[dict[str, Tensor]]] = {size: [] for size in self._predictor.sizes}
+        self._unusable.clear()
         started = time.monotonic()
         with self._deployed(condition) as predictor:
             size = step(self._plan, condition, self._predictor.sizes[-1])
@@ -74,7 +77,13 @@ class Measurement:
                 advance(high - low, describe(condition))
                 if time.monotonic() - started >= SECONDS:
                     break
-        return high, {size: _joined(of_size) for size, of_size in parts.items()}
+        try:
+            require_usable(self._unusable)
+        except UserError as error:
+            raise UserError(f"under {describe(condition)}, {predictor.name} {error}") from error
+        tables = {size: _joined(of_size) for size, of_size in parts.items()}
+        self._require_finite(condition, tables)
+        return high, tables
 
     def _fit(self, advance: ProgressCallback) -> None:
         """Let the suite learn from the split that it is fitted on; raises `UserError` where the suite fails."""
@@ -116,7 +125,8 @@ class Measurement:
     def _measured(self, condition: Condition, batch: Batch, predictor: Predictor) -> dict[int, dict[str, Tensor]]:
         """A batch's part of the tables; raises `UserError` that names the condition."""
         try:
-            with suite_errors(self._plan, predictor.name):
+            checks = postponed(self._unusable) if _waits(self._plan.device) else nullcontext()
+            with suite_errors(self._plan, predictor.name), checks:
                 measured = self._plan.suite.measure(condition, batch, predictor)
             self._require_columns(measured, batch)
             if self._after_batch:
@@ -172,10 +182,15 @@ class Measurement:
             if not isinstance(values, Tensor) or values.ndim not in (1, 2) or len(values) != n:
                 shape = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
                 raise UserError(f"{suite} has a column '{name}' of {shape} for {n} images: it must be (N,) or (N, K)")
-            if values.is_floating_point() and (wrong := int(values.isinf().view(n, -1).any(dim=1).sum())):
+
+    def _require_finite(self, condition: Condition, tables: Mapping[int, Mapping[str, NDArray[np.generic]]]) -> None:
+        """Raises `UserError` for infinite numbers, once for all batches: each time would wait for a GPU."""
+        for name, values in (item for columns in tables.values() for item in columns.items()):
+            if values.dtype.kind == "f" and (wrong := int(np.isinf(values).reshape(len(values), -1).any(axis=1).sum())):
                 raise UserError(
-                    f"{self._predictor.name} returned a logit of −∞ for the label of {wrong} of {n} images, whose "
-                    f"'{name}' is then infinite; rule out only classes that the dataset does not have"
+                    f"under {describe(condition)}, {self._predictor.name} returned a logit of −∞ for the label of "
+                    f"{wrong} of {len(values)} images, whose '{name}' is then infinite; rule out only classes that the "
+                    "dataset does not have"
                 )
 
 
@@ -183,6 +198,11 @@ def step(plan: Plan, condition: Condition, draws: int) -> int:
     """How many images are measured at once; where rows are images, as many as `MEMORY` has predictions for."""
     size = plan.step(condition)
     return min(size, max(1, MEMORY // (4 * draws * _values(plan.dataset)))) if plan.suite.rows == "image" else size
+
+
+def _waits(device: torch.device) -> bool:
+    """Whether to look at a number waits for what the device is at."""
+    return device.type == "cuda"
 
 
 def _values(dataset: Dataset) -> int:
@@ -213,4 +233,4 @@ def suite_errors(plan: Plan, model: str | None) -> Iterator[None]:
 
 
 def _joined(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, NDArray[np.generic]]:
-    return {name: np.concatenate([part[name].cpu().numpy() for part in parts]) for name in parts[0]}
+    return {name: torch.cat([part[name] for part in parts]).cpu().numpy() for name in parts[0]}

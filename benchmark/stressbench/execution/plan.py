@@ -25,6 +25,7 @@ from stressbench.record import Precision
 from stressbench.registry import Entry, ResolvedModel
 from stressbench.spec import parse
 
+_GROWTH = 8  # batches of the default size in a forward pass on a GPU
 FITTED = "/fitted"  # in place of a source's name: the images that a suite learns from
 
 
@@ -50,6 +51,7 @@ class Plan:
     seed: int
     precision: Precision
     batch_size: int
+    largest: int  # images in a forward pass, where there are more than a batch of them and memory allows
     device: torch.device
 
     def images(self, condition: Condition) -> int:
@@ -123,6 +125,7 @@ def make(request: RunRequest, dataset: Dataset) -> Plans:
     if sizes and request.draws not in (None, sizes[-1]):
         raise UserError(f"--sizes makes {sizes[-1]} draws and --draws asks for {request.draws}: leave --draws out")
     device = pick_device(request.device)
+    batch_size = request.batch_size or (1000 if device.type == "cuda" else 100)
     plans = [
         Plan(
             suite=chosen.suite,
@@ -142,7 +145,8 @@ def make(request: RunRequest, dataset: Dataset) -> Plans:
             sizes=sizes,
             seed=request.seed,
             precision=request.precision,
-            batch_size=request.batch_size or (1000 if device.type == "cuda" else 100),
+            batch_size=batch_size,
+            largest=_GROWTH * batch_size if device.type == "cuda" and not request.batch_size else batch_size,
             device=device,
         )
         for model, name in models

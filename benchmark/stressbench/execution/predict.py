@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from functools import cached_property
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -20,11 +22,30 @@ from stressbench.sampling import pass_errors, sample
 Read = Callable[[object, Tensor], Tensor]  # a model's output for some images → what is kept of it
 
 
+_FITTING: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
+"""How many images at once a module has memory for, once it has run out of it."""
+
+
+@dataclass
+class _Chunk:
+    """How many images go through a module at once: doubled while they fit, and halved for good when they do not."""
+
+    size: int
+    most: int
+
+    def fitted(self, size: int) -> None:
+        if size == self.size:
+            self.size = min(2 * size, self.most)
+
+    def too_large(self, size: int) -> None:
+        self.size = self.most = (size + 1) // 2
+
+
 class Predictor:
     """Runs one model with a fixed number of draws.
 
-    The batch is worked on in chunks, which are halved for good whenever the device runs out of memory: neither
-    changes a number beyond rounding, because draws depend on the images' keys.
+    The batch is worked on in chunks: neither their size nor its changes alter a number beyond rounding, because draws
+    depend on the images' keys.
     """
 
     def __init__(
@@ -36,7 +57,9 @@ class Predictor:
         stochastic: bool,
         precision: Precision,
         chunk: int,
+        most: int | None = None,
     ) -> None:
+        """`chunk` images are in the first forward pass, and up to `most` in later ones, as far as memory goes."""
         self.module = prepared(module)  # here, and not at the first pass, because an attack takes gradients before it
         self.sizes = sizes  # the numbers of draws that tables are wanted of, ascending
         self._entry = entry
@@ -44,13 +67,17 @@ class Predictor:
         self._task = task
         self._stochastic = stochastic
         self.precision: Precision = precision
-        self._chunk = chunk  # images in one forward pass
+        largest = chunk if most is None else most
+        largest = min(largest, _FITTING.get(module, largest))
+        self._chunk = _Chunk(min(chunk, largest), largest)
 
     def of(self, module: nn.Module, sizes: Sequence[int] | None = None) -> Predictor:
         """The same of another module: one that stands for this one, or one with so many draws of its own."""
         stochastic = self._stochastic if sizes is None else traits(module).stochastic
         sizes = self.sizes if sizes is None else sizes
-        return Predictor(module, self._entry, self._task, sizes, stochastic, self.precision, self._chunk)
+        made = Predictor(module, self._entry, self._task, sizes, stochastic, self.precision, self._chunk.size)
+        made._chunk = self._chunk
+        return made
 
     @cached_property
     def unwrapped(self) -> Predictor | None:
@@ -85,16 +112,18 @@ class Predictor:
         parts: list[Tensor] = []
         done = 0
         while done < len(flat):
-            size = min(self._chunk, len(flat) - done)
+            size = min(self._chunk.size, len(flat) - done)
             try:
                 parts.append(self._chunk_predictions(flat[done : done + size], keys[done : done + size], read))
             except torch.OutOfMemoryError as error:
                 if size == 1:
                     raise UserError(f"out of memory: the device cannot hold one image of {self.name}") from error
-                self._chunk = (size + 1) // 2
+                self._chunk.too_large(size)
+                _FITTING[self.module] = self._chunk.size
                 torch.cuda.empty_cache()
             else:
                 done += size
+                self._chunk.fitted(size)
         joined = torch.cat(parts, dim=1)
         return joined.view(len(joined), *lead, *joined.shape[2:])
 

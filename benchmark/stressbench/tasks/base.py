@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
@@ -111,7 +113,8 @@ def mean_of(table: pd.DataFrame, column: str) -> float | None:
 def checked(task: Task, raw: object, images: Tensor) -> Tensor:
     """A model's output for images (N, 3, H, W), as it is.
 
-    Raises `UserError` for another type or shape and for NaN or infinite numbers; its caller names the model.
+    Raises `UserError` for another type or shape and for NaN or infinite numbers, unless `postponed` keeps those for
+    later; its caller names the model.
     """
     n, *_, height, width = images.shape
     expected = task.shape(n, (height, width))
@@ -122,9 +125,42 @@ def checked(task: Task, raw: object, images: Tensor) -> Tensor:
             f"returned shape {tuple(raw.shape)} for {n} images of {task.summary}; it must return "
             f"{task.outputs} {expected}"
         )
-    if wrong := int(task.unusable(raw).sum()):
-        raise UserError(
-            f"returned NaN or infinite {task.outputs} for {wrong} of {n} images; check its weights and its "
-            "normalisation"
-        )
+    found = Unusable(task.unusable(raw).sum(), n, task.outputs)
+    if (later := _LATER.get()) is None:
+        require_usable([found])
+    else:
+        later.append(found)
     return raw
+
+
+@dataclass(frozen=True)
+class Unusable:
+    """For how many images a model returned NaN or infinite numbers in one pass."""
+
+    count: Tensor
+    """On the device, (), int64."""
+    images: int
+    outputs: str
+
+
+_LATER: ContextVar[list[Unusable] | None] = ContextVar("unusable outputs", default=None)
+
+
+@contextmanager
+def postponed(found: list[Unusable]) -> Iterator[None]:
+    """Inside, numbers that are not finite raise nothing, so that none waits for a GPU: `require_usable` asks later."""
+    before = _LATER.set(found)
+    try:
+        yield
+    finally:
+        _LATER.reset(before)
+
+
+def require_usable(found: Sequence[Unusable]) -> None:
+    """Raises `UserError` for the first pass with NaN or infinite numbers; its caller names the model."""
+    for one in found:
+        if wrong := int(one.count):
+            raise UserError(
+                f"returned NaN or infinite {one.outputs} for {wrong} of {one.images} images; check its weights and its "
+                "normalisation"
+            )
