@@ -210,6 +210,10 @@ class Options:
         return recipe
 
 
+NAMES = tuple(dict.fromkeys(one.name for one in (*fields(Recipe), *fields(Options))))
+"""The fields of a recipe and the options of a training."""
+
+
 def training_info(metadata: Mapping[str, str]) -> TrainingInfo | None:
     """What the metadata of a weights file says of its training; None for a file that `bench train` did not write.
 
@@ -219,8 +223,7 @@ def training_info(metadata: Mapping[str, str]) -> TrainingInfo | None:
 
     left: dict[str, object] = dict(metadata)
     known = {name: left.pop(old, None) for name, old in _METADATA.items()}
-    names = dict.fromkeys(one.name for one in (*fields(Recipe), *fields(Options)))
-    settings = {name: left.pop(name) for name in names if name in left}
+    settings = {name: left.pop(name) for name in NAMES if name in left}
     versions = {name: left.pop(name) for name in ("stressbench", "torch") if name in left}
     try:
         known |= {name: int(str(known[name])) for name in ("seed", "validation", "epochs")}

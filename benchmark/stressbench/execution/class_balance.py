@@ -9,6 +9,9 @@ import torch
 from stressbench.contracts import Classification, Dataset
 from stressbench.record import Finding
 
+_ONE, _SORTED = "one-label", "sorted-labels"
+CHECKS = (_ONE, _SORTED)
+"""The names of its findings."""
 _CHANCE = 1e-3
 
 
@@ -28,7 +31,7 @@ def doubts(dataset: Dataset, n: int) -> list[Finding]:
             f"all {len(labels):,} labels of {dataset.name} are {int(labels[0])}, of {dataset.classes} classes: they "
             "may stand for labels that are not published"
         )
-        return [Finding(check="one-label", message=message, source="run")]
+        return [Finding(check=_ONE, message=message, source="run")]
     present = torch.bincount(labels[:n], minlength=len(frequencies)) > 0
     seen = int(present.sum())
     if math.comb(occurring, seen) * float(frequencies[present].sum()) ** n < _CHANCE:
@@ -36,5 +39,5 @@ def doubts(dataset: Dataset, n: int) -> list[Finding]:
             f"the first {n:,} images of {dataset.name} have {seen} of its {occurring} classes, so that all numbers are "
             "of those alone: the set is sorted by class; shuffle it, or leave --limit out"
         )
-        return [Finding(check="sorted-labels", message=message, source="run")]
+        return [Finding(check=_SORTED, message=message, source="run")]
     return []

@@ -58,9 +58,17 @@ def file(
     if inside not in paths(record):
         found.append(Fault("", f"belongs in {root / paths(record)[0]}"))
     found += source(record, path)
+    if inside in fresh:
+        found += incomplete(record)
     if now is not None and record.created.tzinfo is not None and record.created > now + _CLOCKS:
         found.append(Fault("created", f"is {record.created.isoformat()}, which is still to come"))
     return found
+
+
+def incomplete(record: Record) -> Iterator[Fault]:
+    """What a record of an older version lacks, which a new submission has to have."""
+    if not provenance.complete(record):  # else `faults` says it
+        yield from provenance.missing(record)
 
 
 def source(record: Record, path: Path) -> list[Fault]:

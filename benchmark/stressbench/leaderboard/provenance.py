@@ -10,10 +10,9 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
-import torch
-
-from stressbench import __version__
+from stressbench import __version__, recipe
 from stressbench.contracts import Suite
+from stressbench.execution import class_balance, first_batch
 from stressbench.leaderboard.numbers import Fault
 from stressbench.leaderboard.words import shown
 from stressbench.record import Record, TrainingInfo
@@ -23,9 +22,17 @@ from stressbench.tasks import TASKS, Classification
 _FIRST = datetime(2026, 1, 1, tzinfo=UTC)
 OURS = "stressbench"
 _COMPLETE = (0, 2)  # the first version all of whose records have intervals, classes and the images' size
+_SINCE = datetime(2026, 11, 27, tzinfo=UTC)  # when it was there: records that are later are of no older version
 _LARGEST_SEED = 2**31 - 1
 _MOST_PARAMETERS = 10**12
-_RANGES = {"accuracy": (0.0, 1.0)}  # of numbers of a training that are not among its task's metrics
+# Numbers of a training that are not among its task's metrics.
+_RANGES = {"accuracy": (0.0, 1.0), "train_loss": (-math.inf, math.inf)}
+_DEVICES = ("cpu", "cuda")
+_EXECUTOR = re.compile(r"this process|Ray, (1 worker|[1-9]\d{0,5} workers)")
+_NOTICED = {*first_batch.CHECKS.values(), *class_balance.CHECKS}  # the names of what a run finds
+_RECIPE = re.compile(r"[A-Za-z0-9][\w.+/-]*(,\w+=[^,]+)*")
+_SETTINGS = recipe.NAMES
+_TRAINED = re.compile(r"trained here, seed (\d+)(?:, recipe (.+), (\d+) epochs?)?")
 _VERSION = re.compile(r"\d+(\.\d+)*([-+._a-z]\S*|(a|b|rc)\d+)?")
 _COMMIT = re.compile(r"[0-9a-f]{40}(-dirty)?")
 _PYTHON = re.compile(r"3\.(\d+)\.\d+\S*")
@@ -37,16 +44,20 @@ def faults(record: Record) -> Iterator[Fault]:
     yield from _versions(record)
     if not 0 <= record.seed <= _LARGEST_SEED:
         yield Fault("seed", f"is {record.seed}: it is between 0 and {_LARGEST_SEED}")
-    if not _is_device(record.device):
-        yield Fault("device", f"is {shown(record.device)}, which torch does not have")
+    if record.device not in _DEVICES:
+        yield Fault("device", f"is {shown(record.device)}: runs are on {' or '.join(_DEVICES)}")
+    if not _EXECUTOR.fullmatch(record.environment.executor):
+        yield Fault("environment.executor", f"is {shown(record.environment.executor)}, which no run is computed by")
+    yield from _findings(record)
     if record.model.parameters > _MOST_PARAMETERS:
         yield Fault("model.parameters", f"is {record.model.parameters}: at most {_MOST_PARAMETERS:.0e} are taken")
     for i, training in enumerate(record.model.training):
         yield from (Fault(f"model.training.{i}.{field}", message) for field, message in _training(record, training))
     if len(record.model.training) != len({(one.spec, one.seed) for one in record.model.training}):
         yield Fault("model.training", "has a part's training twice")
+    yield from _sources(record)
     if complete(record):
-        yield from _missing(record)
+        yield from missing(record)
 
 
 def timing(suite: Suite, record: Record) -> Iterator[Fault]:
@@ -72,8 +83,12 @@ def seen(suite: Suite, record: Record) -> Iterator[Fault]:
 
 
 def complete(record: Record) -> bool:
-    """Whether its version writes everything that checks need; what older ones left out, they do not ask for."""
-    return version(record.environment.stressbench) >= _COMPLETE
+    """Whether its version writes everything that checks need; what older ones left out, they do not ask for.
+
+    An older version that is claimed after that one was there, or in a new submission, is no excuse.
+    """
+    late = record.created.utcoffset() is not None and record.created >= _SINCE
+    return late or version(record.environment.stressbench) >= _COMPLETE
 
 
 def version(text: str) -> tuple[int, ...]:
@@ -119,12 +134,24 @@ def _versions(record: Record) -> Iterator[Fault]:
             yield Fault(field, f"is {shown(text)}, and the run was made with stressbench {here}")
 
 
-def _is_device(name: str) -> bool:
-    try:
-        torch.device(name)
-    except (RuntimeError, ValueError):
-        return False
-    return True
+def _findings(record: Record) -> Iterator[Fault]:
+    """Whether what the run noticed has one of the names that runs give; the suite's findings are computed again."""
+    seen = set()
+    for i, finding in enumerate(record.findings):
+        if finding.source == "run" and finding.check not in _NOTICED:
+            yield Fault(f"findings.{i}.check", f"is {shown(finding.check)}, which no run looks for")
+        if (finding.check, finding.message) in seen:
+            yield Fault(f"findings.{i}", f"is {shown(finding.check)} again")
+        seen.add((finding.check, finding.message))
+
+
+def _sources(record: Record) -> Iterator[Fault]:
+    """Whether the weights were trained as long as they are said to be where the record has the trainings, too."""
+    trainings = {(one.seed, one.recipe, one.epochs) for one in record.model.training}
+    for piece in record.model.weights_source.split("; ") if trainings else ():
+        found = _TRAINED.fullmatch(piece)
+        if found and found[2] and (int(found[1]), found[2], int(found[3])) not in trainings:
+            yield Fault("model.weights_source", f"has {shown(piece)}, which is none of model.training")
 
 
 def _training(record: Record, training: TrainingInfo) -> Iterator[tuple[str, str]]:
@@ -135,21 +162,55 @@ def _training(record: Record, training: TrainingInfo) -> Iterator[tuple[str, str
         yield "seed", f"is {training.seed}: it is between 0 and {_LARGEST_SEED}"
     if training.seconds < 0:
         yield "seconds", "is negative"
-    if not _is_device(training.device):
-        yield "device", f"is {shown(training.device)}, which torch does not have"
+    if training.device.partition(":")[0] not in _DEVICES:
+        yield "device", f"is {shown(training.device)}: trainings are on {' or '.join(_DEVICES)}"
+    yield from _taught(training)
     for key, text in training.versions.items():
         if not _VERSION.fullmatch(text.lower()):
             yield f"versions.{key}", f"is {shown(text)}, which is not a version"
+    if version(training.versions.get(OURS, "")) > version(record.environment.stressbench):
+        yield f"versions.{OURS}", "is newer than the run's, which came after the training"
     ranges = {
         metric.name: metric.range for metric in TASKS.get(record.dataset.task, Classification).row_metrics
     } | _RANGES
     for key, value in training.metrics.items():
-        low, high = ranges.get(key, (-math.inf, math.inf))
+        if key not in ranges:
+            yield f"metrics.{key}", f"is not measured after a training for {record.dataset.task}"
+            continue
+        low, high = ranges[key]
         if not low <= value <= high:
             yield f"metrics.{key}", f"is {value}: it is between {low:g} and {high:g}"
 
 
-def _missing(record: Record) -> Iterator[Fault]:
+def _taught(training: TrainingInfo) -> Iterator[tuple[str, str]]:
+    """How it was trained: what `bench train` has as options and recipes, and measures on."""
+    measured = "validation" if training.validation else "test"
+    if training.measured_on != measured:
+        found = shown(training.measured_on)
+        yield "measured_on", f"is {found}: with {training.validation} images held out it is {measured}"
+    if not _RECIPE.fullmatch(training.recipe):
+        yield "recipe", f"is {shown(training.recipe)}: it is a name with options, as fast,epochs=2"
+    for key in training.settings:
+        if key not in _SETTINGS:
+            yield f"settings.{key}", "is no option of a training"
+    precision = training.settings.get("precision", "auto")
+    if precision not in ("auto", training.precision):
+        yield "precision", f"is {training.precision}, and the recipe's is {shown(precision)}"
+    for key in ("batch_size", "learning_rate", "draws"):
+        text = training.settings.get(key, "1")
+        if not _is_positive(text):
+            yield f"settings.{key}", f"is {shown(text)}, which is no positive number"
+
+
+def _is_positive(text: str) -> bool:
+    try:
+        return 0 < float(text) < math.inf
+    except ValueError:
+        return False
+
+
+def missing(record: Record) -> Iterator[Fault]:
+    """What a record lacks that every run of the present version writes."""
     if not record.intervals or not record.jackknife:
         yield Fault("intervals", "are missing, with the values without each group of images: run it again")
     if record.dataset.image_size is None:

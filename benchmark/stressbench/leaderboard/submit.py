@@ -28,7 +28,7 @@ def submit(run: Path, root: Path, base: str, sources: Sequence[Path] = ()) -> li
     branch = f"result-{slug(record.model.spec)}-{result(record)[:8]}"
     title = _title(record)
     board = [other for other in records.readable(root).values() if result(other) != result(record)]
-    records.require_faultless(run, check.faults(record, board, facts.known(root)))
+    records.require_faultless(run, [*check.faults(record, board, facts.known(root)), *check.incomplete(record)])
     git(root.parent, "switch", "--quiet", "--create", branch)
     records.add(run, root, replace=False, sources=sources)
     build.build(root)

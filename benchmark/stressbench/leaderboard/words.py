@@ -17,6 +17,11 @@ _NAME = re.compile(r"[A-Za-z0-9(][A-Za-z0-9._+=,:()/@-]*")
 _BARE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _TEXT = re.compile(r"[^<>|`\\]+")
 _LEADING_AWAY = re.compile(r"\.\.|//|www\.|\b(?:javascript|data|mailto):", re.IGNORECASE)
+_DOMAIN = re.compile(
+    r"(?<![\w.-])(?:[\w-]+\.)+(?:com|org|net|edu|gov|io|ai|co|dev|app|me|info|biz|xyz|site|online|store|tech|cloud|page|link"
+    r"|click|top|example|invalid|cn|de|eu|fr|jp|kr|ru|tk|uk|us)(?![\w-]|\.\w)",
+    re.IGNORECASE,
+)
 _PATH = re.compile(r"(?:^|\s)(?:~?/\w|[A-Za-z]:[/\\])")
 _LATIN = 0x180  # the first character behind the Latin letters with accents
 _GREEK = "αβγδεζηθικλμξπρςστυφχψωΓΔΘΛΞΠΣΦΨΩ"  # those of formulas, without what looks like a Latin letter
@@ -88,6 +93,8 @@ def strange(record: Record) -> Iterator[tuple[str, str]]:
         for field, value in fields.items():
             if not (kind.fullmatch(value) and _legible(value)) or _LEADING_AWAY.search(value):
                 yield field, f"is {shown(value)}: it may hold {allowed}"
+            elif kind is _TEXT and _DOMAIN.search(value):
+                yield field, f"is {shown(value)}: it may hold no address of a site"
     if model.name is not None and not (model.name[0].isalnum() or model.name[0] == "("):
         yield "model.name", f"is {shown(model.name)}: it starts with a letter or a digit, or a table would compute it"
     if _PATH.search(model.weights_source):

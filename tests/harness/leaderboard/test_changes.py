@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from leaderboard_records import changed, fields, put, write
+from leaderboard_records import changed, complete, put, without_intervals
 from stressbench.cli import main
 
 Check = Callable[[], tuple[int, list[str]]]
@@ -29,7 +29,7 @@ def commit(folder: Path) -> None:
 def repository(tmp_path: Path) -> Path:
     """A project with one record on `main`, and a branch of it checked out."""
     folder = tmp_path / "project"
-    write(folder / "leaderboard" / "records" / "squares" / "corruption" / "old.json", "old")
+    put(complete("old"), folder / "leaderboard" / "records" / "squares" / "corruption" / "old.json")
     (folder / "leaderboard" / "README.md").write_text("old\n")
     (folder / "code.py").write_text("old\n")
     git(tmp_path, "init", "--quiet", "--initial-branch", "main", str(folder))
@@ -58,7 +58,7 @@ def new(repository: Path) -> Path:
 
 
 def test_a_new_record_with_the_rebuilt_pages_is_right(repository: Path, check: Check) -> None:
-    write(new(repository))
+    put(complete(), new(repository))
     (repository / "leaderboard" / "README.md").write_text("new\n")
     (repository / "leaderboard" / "index.html").write_text("new\n")
     for folder in ("tables", "models"):
@@ -72,15 +72,20 @@ def test_what_happened_on_main_meanwhile_is_not_blamed_on_the_branch(repository:
     (repository / "code.py").write_text("newer\n")
     commit(repository)
     git(repository, "checkout", "--quiet", "result")
-    write(new(repository))
+    put(complete(), new(repository))
     assert check() == (0, ["1 record passed"])
 
 
+def test_a_new_record_of_an_old_version_has_what_every_record_has(repository: Path, check: Check) -> None:
+    put(without_intervals(complete()), new(repository))
+    assert check()[1][0].partition(": ")[2].startswith("intervals: are missing")
+
+
 def test_a_new_record_is_checked(repository: Path, check: Check) -> None:
-    put(changed(fields(), ("metrics", "mean_error"), 0.1), new(repository))
+    put(changed(complete(), ("metrics", "mean_error"), 0.1), new(repository))
     code, lines = check()
     assert code == 2
-    assert lines == [f"{os.path.relpath(new(repository))}: metrics.mean_error: is 0.1, its conditions give 0.2"]
+    assert lines[0] == f"{os.path.relpath(new(repository))}: metrics.mean_error: is 0.1, its conditions give 0.2"
 
 
 @pytest.mark.parametrize(
@@ -108,7 +113,7 @@ def test_a_new_record_is_checked(repository: Path, check: Check) -> None:
 def test_anything_else_that_is_touched_is_found(
     name: str, content: str | None, words: str, repository: Path, check: Check
 ) -> None:
-    write(new(repository))
+    put(complete(), new(repository))
     path = repository / name
     if content is None:
         path.unlink()

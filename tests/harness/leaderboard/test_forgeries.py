@@ -16,6 +16,7 @@ from leaderboard_records import without_intervals
 from stressbench import metrics
 from stressbench.leaderboard import check, facts, relations
 from stressbench.leaderboard.records import readable
+from stressbench.leaderboard.words import strange
 from stressbench.record import Record
 from stressbench.results.resampling import metric_interval
 from stressbench.results.scoring import summary
@@ -296,7 +297,12 @@ NO_SOURCE = {"name": "x", "split": "test", "n": 5, "fingerprint": "sha256:" + "1
         (put("banana", "environment", "commit"), "environment.commit"),
         (put({}, "environment", "packages"), "environment.packages"),
         (put({"torch": "banana"}, "environment", "packages"), "environment.packages.torch"),
+        (lambda fields: fields.update(without_intervals(fields), created="2026-11-28T00:00:00Z"), "intervals"),
         (put("<b>", "environment", "executor"), "environment.executor"),
+        (put("an independent laboratory", "environment", "executor"), "environment.executor"),
+        (put("Ray, 0 workers", "environment", "executor"), "environment.executor"),
+        (put("meta", "device"), "device"),
+        (put("xla", "model", "training", 0, "device"), "model.training.0.device"),
         (put("a\u202eb", "environment", "executor"), "environment.executor"),
         (put(0, "timing", "seconds"), "timing"),
         (put(1e12, "timing", "images_per_second"), "timing"),
@@ -305,6 +311,13 @@ NO_SOURCE = {"name": "x", "split": "test", "n": 5, "fingerprint": "sha256:" + "1
         (put("file C:/nets/best.safetensors", "model", "weights_source"), "model.weights_source"),
         (put("javascript:alert(1)", "model", "weights_source"), "model.weights_source"),
         (put(" ", "model", "weights_source"), "model.weights_source"),
+        (put("evil.example/best.safetensors", "model", "weights_source"), "model.weights_source"),
+        (put("weights of nets.co.uk", "model", "weights_source"), "model.weights_source"),
+        (put("file Evil.COM", "model", "weights_source"), "model.weights_source"),
+        (put("the best at evil.com", "model", "name"), "model.name"),
+        (put("AMD EPYC (rent it at cloud.example)", "environment", "device"), "environment.device"),
+        (put("trained here, seed 0, recipe short, 1 epoch", "model", "weights_source"), "model.weights_source"),
+        (put("trained here, seed 7, recipe short, 16 epochs", "model", "weights_source"), "model.weights_source"),
         (put("a\u200bb", "model", "weights_source"), "model.weights_source"),
         (put("sha256:" + "A" * 64, "model", "weights_checksum"), "weights_checksum"),
         (put("аlexnet", "model", "name"), "model.name"),  # the first letter is Cyrillic
@@ -325,6 +338,22 @@ NO_SOURCE = {"name": "x", "split": "test", "n": 5, "fingerprint": "sha256:" + "1
         (put([NO_SOURCE], "sources"), "sources.0"),
         (put([{"check": "x", "message": "<b>", "source": "run"}], "findings"), "findings.0.message"),
         (put([{"check": "x y", "message": "y", "source": "run"}], "findings"), "findings.0.check"),
+        (put([{"check": "verified", "message": "y", "source": "run"}], "findings"), "findings.0.check"),
+        (put([{"check": "upper-bound", "message": "y", "source": "run"}], "findings"), "findings.0.check"),
+        (put([{"check": "one-label", "message": "y", "source": "run"}] * 2, "findings"), "findings.1"),
+        (put([{"check": "verified", "message": "y", "source": "suite"}], "findings"), "findings"),
+        (put("train", "model", "training", 0, "measured_on"), "model.training.0.measured_on"),
+        (put("validation", "model", "training", 0, "measured_on"), "model.training.0.measured_on"),
+        (put(5000, "model", "training", 0, "validation"), "model.training.0.measured_on"),
+        (put(10**20, "model", "training", 0, "validation"), "validation"),
+        (put("our secret sauce", "model", "training", 0, "recipe"), "model.training.0.recipe"),
+        (put("fast,epochs", "model", "training", 0, "recipe"), "model.training.0.recipe"),
+        (put("yes", "model", "training", 0, "settings", "sota"), "model.training.0.settings.sota"),
+        (put("-1", "model", "training", 0, "settings", "batch_size"), "model.training.0.settings.batch_size"),
+        (put("nan", "model", "training", 0, "settings", "learning_rate"), "model.training.0.settings.learning_rate"),
+        (put("float32", "model", "training", 0, "settings", "precision"), "model.training.0.precision"),
+        (put(0.99, "model", "training", 0, "metrics", "imagenet_accuracy"), "model.training.0.metrics"),
+        (put("9.9.9", "model", "training", 0, "versions", "stressbench"), "model.training.0.versions.stressbench"),
         (put(1.5, "model", "training", 0, "metrics", "accuracy"), "model.training.0.metrics.accuracy"),
         (put(-1, "model", "training", 0, "seconds"), "model.training.0.seconds"),
         (put("vgg11", "model", "training", 0, "spec"), "model.training.0.spec"),
@@ -350,6 +379,25 @@ def test_everything_else(edit: Edit, field: str, baselines: list[Record], known:
     edit(fields)
     found = lines(fields, baselines, known)
     assert any(field in line.partition(": ")[0] or line.startswith("1 validation error") for line in found), found
+
+
+@pytest.mark.parametrize(
+    ("text", "is_address"),
+    [
+        ("file seed0.safetensors", False),
+        ("file cifar10_resnet20_public.th; file net.pt", False),
+        ("timm 1.0.9, timm/vit_base_patch16_clip_224.openai at 0123abc", False),
+        ("IMAGENET1K_V2 of torchvision 0.24.0", False),
+        ("Laplace with prior precision 8.216, fitted on 50,000 training images. Nothing else.", False),
+        ("see evil.com.", True),
+        ("evil-nets.io/x", True),
+        ("a.b.example", True),
+    ],
+)
+def test_addresses_of_sites_are_told_from_names_of_files(text: str, is_address: bool) -> None:
+    fields = honest("corruption")
+    put(text, "model", "weights_source")(fields)
+    assert bool([*strange(Record.model_validate(fields))]) == is_address
 
 
 SKETCHED = "1.8974 1.8974 -1.8974 0 0.63246 -0.63246 3.1623 0"  # of ten images: 6, 6, -6, 0, 2, -2, 10, 0

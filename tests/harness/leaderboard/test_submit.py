@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from leaderboard_records import changed, fields, put, write
+from leaderboard_records import changed, complete, put, without_intervals
 from stressbench.cli import main
 
 BRANCH = "result-tiny-"
@@ -31,7 +31,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PATH", str(programs))
     origin, clone = tmp_path / "origin", tmp_path / "clone"
     git(tmp_path, "init", "--quiet", "--initial-branch", "main", str(origin))
-    write(origin / "leaderboard" / "records" / "squares" / "corruption" / "old.json", "old")
+    put(complete("old"), origin / "leaderboard" / "records" / "squares" / "corruption" / "old.json")
     git(origin, "add", "--all")
     git(origin, "commit", "--quiet", "--message", "Start")
     git(tmp_path, "clone", "--quiet", str(origin), str(clone))
@@ -46,7 +46,7 @@ def submit(run: Path, repository: Path) -> int:
 
 
 def test_a_record_becomes_a_branch_that_the_checks_pass(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert submit(put(fields(), repository.parent / "record.json"), repository) == 0
+    assert submit(put(complete(), repository.parent / "record.json"), repository) == 0
     branch = git(repository, "branch", "--show-current").strip()
     assert branch.startswith(BRANCH)
     assert capsys.readouterr().out.splitlines() == [
@@ -71,25 +71,27 @@ def test_with_gh_the_branch_is_pushed_and_the_pull_request_made(
     gh = repository.parent / "programs" / "gh"
     gh.write_text(f'#!/bin/sh\necho "$@" > {repository.parent}/asked\n')
     gh.chmod(0o755)
-    assert submit(put(fields(), repository.parent / "record.json"), repository) == 0
+    assert submit(put(complete(), repository.parent / "record.json"), repository) == 0
     assert capsys.readouterr().out == "the pull request is open\n"
     branch = git(repository, "branch", "--show-current").strip()
     assert (repository.parent / "asked").read_text() == f"pr create --fill --head {branch}\n"
     assert branch in git(repository.parent / "origin", "branch")
     gh.write_text("#!/bin/sh\necho not logged in >&2\nexit 1\n")
     git(repository, "switch", "--quiet", "main")
-    assert submit(put(fields("other"), repository.parent / "record.json"), repository) == 2
+    assert submit(put(complete("other"), repository.parent / "record.json"), repository) == 2
     assert "is pushed, and gh made no pull request: not logged in" in capsys.readouterr().err
 
 
 def test_nothing_is_written_over_changes_or_for_a_wrong_record(
     repository: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    wrong = put(changed(fields(), ("metrics", "mean_error"), 0.1), repository.parent / "record.json")
+    wrong = put(changed(complete(), ("metrics", "mean_error"), 0.1), repository.parent / "record.json")
     assert submit(wrong, repository) == 2
     assert "metrics.mean_error: is 0.1" in capsys.readouterr().err
+    assert submit(put(without_intervals(complete()), repository.parent / "record.json"), repository) == 2
+    assert "intervals: are missing" in capsys.readouterr().err
     assert git(repository, "branch", "--show-current").strip() == "main"
     (repository / "notes.txt").write_text("mine\n")
-    assert submit(put(fields(), repository.parent / "record.json"), repository) == 2
+    assert submit(put(complete(), repository.parent / "record.json"), repository) == 2
     assert "notes.txt has changes that are not committed" in capsys.readouterr().err
     assert [path.name for path in (repository / "leaderboard").iterdir()] == ["records"]
