@@ -181,8 +181,8 @@ def _data(record: Record, others: Sequence[Record], known: facts.Known) -> Itera
     if meant := next((name for name in sorted(there) if facts.plain(name) == facts.plain(data.name)), None):
         yield Fault("dataset.name", f"is {shown(data.name)}, which looks like {meant} and is not")
     yield from facts.images(label, data, "dataset", known)
-    for i, source in enumerate(record.sources):
-        yield from facts.images(source.name, source, f"sources.{i}", known)
+    for i, (name, source) in enumerate(facts.sources(record)):
+        yield from facts.images(name, source, f"sources.{i}", known)
     sure = data.n in known.get(label, {})  # then the others may be wrong, and this one is not kept out for it
     same = [other for other in others if facts.label(other) == label and other.dataset.n == data.n and not sure]
     foreign = [other for other in same if other.dataset.fingerprint != data.fingerprint]

@@ -96,9 +96,22 @@ def _of_embedded(label: str, data: DatasetInfo, field: str) -> Iterator[Fault]:
 
 
 def label(record: Record) -> str:
-    """The dataset's label, marked if a part of its test images was kept for fitting: the first n are then others."""
-    kept = any(one.name == record.dataset.name and one.split in held_out.SPLITS for one in record.sources)
-    return dataset_label(record) + (_REST if kept else "")
+    """The dataset's label, marked where the first n images are others than those of its test split.
+
+    That is where a part of the test images was kept for fitting, and for another split.
+    """
+    data = record.dataset
+    kept = any(one.name == data.name and one.split in held_out.SPLITS for one in record.sources)
+    return _of_split(dataset_label(record), data.split) + (_REST if kept else "")
+
+
+def sources(record: Record) -> Iterator[tuple[str, DatasetInfo]]:
+    """The same labels of a record's other datasets."""
+    yield from ((_of_split(source.name, source.split), source) for source in record.sources)
+
+
+def _of_split(name: str, split: str) -> str:
+    return name if split == "test" else f"{name}-{split}"
 
 
 def alike(name: str) -> str | None:

@@ -133,6 +133,16 @@ def test_a_published_set_needs_a_known_fingerprint_and_another_record_locks_nobo
     assert line == f"dataset.fingerprint: is not that of the first 1000 images of cifar10, {honest}"
 
 
+def test_the_first_images_of_another_split_are_others() -> None:
+    """As a landscape's, of training images, beside a corruption record's of as many test images."""
+    other = Record.model_validate(fields("other"))
+    train = fields(dataset={"split": "train", "fingerprint": "sha256:" + "c" * 64})
+    assert not any("other images" in line for line in faults(train, others=[other]))
+    assert any("other images" in line for line in faults(changed(train, ("dataset", "split"), "test"), others=[other]))
+    confirmed = {"squares": {1000: "sha256:" + "a" * 64}, "squares-train": {1000: "sha256:" + "d" * 64}}
+    assert any("of squares-train, sha256:ddd" in line for line in faults(train, confirmed))
+
+
 @pytest.mark.parametrize("name", ["noise", "blobs"])
 def test_embedded_sources_are_known(name: str) -> None:
     right = facts._fingerprint(name, "test", 10)
