@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from stressbench.contracts import Metrics, Suite
+from stressbench.contracts import Condition, Metrics, Suite
 from stressbench.leaderboard import provenance
 from stressbench.leaderboard.numbers import Fault
 from stressbench.leaderboard.words import shown
@@ -25,6 +25,7 @@ _NLL_OF_BRIER = 1.2277
 # What any predictions of classes have. An attack that stopped at its first success has shown nothing but the accuracy.
 _KNOWN = {"error", "accuracy", "brier", "ece", "signed_ece"}
 _ATTACKS = {"eps", "attack", "fgsm"}  # in a condition, whose images a model decides
+_REPETITION = "sequence"  # in a condition, the number of a repetition with other draws
 _CONSTANT, _ENOUGH = 0.5, 100  # from which error on, and below how many images, numbers may be the same
 _OF_SEVERAL_DRAWS = ("corr_variance_loss", "corr_mutual_information_loss")
 
@@ -197,11 +198,17 @@ def _attacks(record: Record) -> Iterator[Fault]:
             yield Fault(f"conditions.{i}.metrics.robust_accuracy", f"is {robust}, and {worst[budget]} at the same ε")
 
 
+def _once(condition: Condition) -> Condition:
+    """The condition without the number of its repetition."""
+    return {key: value for key, value in condition.items() if key != _REPETITION}
+
+
 def _copies(record: Record) -> Iterator[Fault]:
     """Whether a condition has another one's numbers: two sets of images do not have one mean NLL to the last bit.
 
     A model that answers the same to everything may; it is right for less than half of the images. So may attacks, which
-    leave images as they are where a model's gradients are 0 or the budget is too small.
+    leave images as they are where a model's gradients are 0 or the budget is too small, and a deterministic model has
+    the same numbers in every repetition of other draws.
     """
     seen: dict[float, int] = {}
     for i, row in enumerate(record.conditions):
@@ -212,7 +219,10 @@ def _copies(record: Record) -> Iterator[Fault]:
         if _ATTACKS & {*row.condition, *map(str, row.condition.values())}:
             continue
         if nll in seen:
-            other = describe(record.conditions[seen[nll]].condition)
+            first = record.conditions[seen[nll]].condition
+            if not record.model.stochastic and _once(first) == _once(row.condition):
+                continue
+            other = describe(first)
             yield Fault(f"conditions.{i}.metrics.nll", f"is {shown(nll)}, to the last bit that of {other}")
         seen[nll] = i
 
