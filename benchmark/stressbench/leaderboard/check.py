@@ -260,6 +260,11 @@ def _suite(suite: Suite, record: Record) -> Iterator[Fault]:
             yield Fault(f"sources.{i}", f"is {shown(source.name)}, on which no condition was measured")
         elif (source.name, source.split) in {(other.name, other.split) for other in record.sources[:i]}:
             yield Fault(f"sources.{i}", f"is {shown(source.name)} again")
+    listed = {(source.name, source.split) for source in record.sources}
+    if suite.fitted_on is not None and (record.dataset.name, suite.fitted_on) not in listed:
+        yield Fault(
+            "sources", f"lack the {suite.fitted_on} split of {record.dataset.name}, which the suite learns from"
+        )
 
 
 def _added(record: Record) -> list[frozenset[tuple[str, str | int | float]]]:
@@ -285,8 +290,10 @@ def _counts(suite: Suite, record: Record) -> Iterator[Fault]:
     if record.sketches and len(record.sketches) != len(record.conditions):
         yield Fault("sketches", f"are of {len(record.sketches)} conditions, and there are {len(record.conditions)}")
     for i, row in enumerate(record.conditions):
-        wanted = n.get(suite.source(row.condition))
-        if row.n != wanted:
+        source = suite.source(row.condition)
+        if source not in n:
+            yield Fault("sources", f"lack {shown(source)}, which conditions.{i} is of")
+        elif row.n != (wanted := n[source]):
             yield Fault(f"conditions.{i}.n", f"is {row.n}, and the dataset has {wanted} images")
 
 

@@ -27,6 +27,8 @@ FILES = {
     "draws": "records/cifar10-jpeg75/corruption/resnet20-mcdo-smooth.json",
     "uncertainty": "records/cifar10-jpeg75/uncertainty/resnet20-mcdo.json",
     "adversarial": "records/cifar10-jpeg75/adversarial/resnet20.json",
+    "ood": "../docs/records/posthoc/ood-resnet20.json",
+    "conformal": "../docs/records/posthoc/conformal-resnet20.json",
 }
 
 Fields = dict[str, Any]
@@ -54,6 +56,26 @@ def lines(fields: Fields, baselines: list[Record], known: facts.Known) -> list[s
     except ValueError as error:
         return [str(error)]
     return [str(fault) for fault in check.faults(record, baselines, known)]
+
+
+@pytest.mark.parametrize(
+    ("name", "lost", "message"),
+    [
+        ("ood", "noise", "sources: lack 'noise', which conditions.1 is of"),
+        (
+            "conformal",
+            "cifar10-jpeg75",
+            "sources: lack the threshold split of cifar10-jpeg75, which the suite learns from",
+        ),
+    ],
+)
+def test_every_dataset_that_was_used_is_listed(
+    name: str, lost: str, message: str, baselines: list[Record], known: facts.Known
+) -> None:
+    fields = honest(name)
+    assert not lines(fields, baselines, known)
+    fields["sources"] = [one for one in fields["sources"] if one["name"] != lost]
+    assert message in lines(fields, baselines, known)
 
 
 def summed(fields: Fields) -> Fields:
