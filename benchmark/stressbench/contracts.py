@@ -209,7 +209,7 @@ class Suite(ABC):
     """The split that `fit` receives before anything is measured; None if there is nothing to fit."""
     tasks: ClassVar[frozenset[str]] = frozenset({"classification"})
     """The tasks that it supports."""
-    benchmark: ClassVar[str | None] = None
+    benchmark: str | None = None
     """The dataset of this suite's published results, if there is one."""
     scoring_options: ClassVar[frozenset[str]] = frozenset()
     """Options that do not change a condition's table: they select conditions or affect scores only."""

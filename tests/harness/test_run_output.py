@@ -89,6 +89,13 @@ def test_an_embedded_dataset_of_the_suite_is_the_default(
     assert f" of {dataset}, " in capsys.readouterr().out
 
 
+def test_embedded_scenes_are_not_told_of_published_numbers_for_classifiers(capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench("run", "unet,width=8", "--dataset", "scenes", "--dry-run") == 0
+    assert "published" not in capsys.readouterr().err
+    assert bench("run", "tiny", "--dry-run") == 0
+    assert "published numbers are on cifar100" in capsys.readouterr().err
+
+
 def test_a_model_of_another_task_is_told_the_dataset_to_take(capsys: pytest.CaptureFixture[str]) -> None:
     for model, dataset in (("unet", "scenes"), ("srresnet", "photos"), ("fcrn", "scenes-depth")):
         assert bench("run", model) == 2

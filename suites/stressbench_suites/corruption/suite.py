@@ -83,7 +83,7 @@ class CorruptionSuite(StressSuite):
 
     name = "corruption"
     version = f"1.{ENGINE_VERSION}"
-    benchmark = "cifar100"
+    benchmark: str | None = "cifar100"
     axes = (Axis("severity", over=("corruption",), clean={"corruption": "none"}),)
     scoring_options = frozenset({"corruptions", "severities", "baseline"})
     baseline_metrics: tuple[str, ...] = ("error", "nll", "ece")
@@ -216,6 +216,7 @@ class CorruptionSuite(StressSuite):
         adapted._task = TASKS[task]
         adapted.row_metrics, adapted.baseline_metrics = adapted._task.row_metrics, ()
         adapted.metrics = summed(adapted.row_metrics)
+        adapted.benchmark = None  # published numbers are of classifiers
         return adapted
 
     def observe(self, condition: Condition, batch: Batch, predictions: Tensor) -> Columns:
