@@ -114,7 +114,8 @@ HARNESS = ROOTS["stressbench"] / "stressbench"
 NAMED = {
     "cli/options.py": "the defaults of the command line",
     "cli/scaffold.py": "commands in the README of a new package",
-    "recipe.py": "the default recipe of the command line and of sweeps",
+    "recipe.py": "the default recipe of the command line and of sweeps; torchvision's version",
+    "training/job.py": "the version of torchvision, the library",
     "api/images.py": "the default suite of stressbench.corrupt",
     "leaderboard/site.py": "the suite whose table the page opens with",
     "leaderboard/facts.py": "the embedded images that every checkout can fingerprint",

@@ -224,7 +224,7 @@ def training_info(metadata: Mapping[str, str]) -> TrainingInfo | None:
     left: dict[str, object] = dict(metadata)
     known = {name: left.pop(old, None) for name, old in _METADATA.items()}
     settings = {name: left.pop(name) for name in NAMES if name in left}
-    versions = {name: left.pop(name) for name in ("stressbench", "torch") if name in left}
+    versions = {name: left.pop(name) for name in ("stressbench", "torch", "torchvision") if name in left}
     try:
         known |= {name: int(str(known[name])) for name in ("seed", "validation", "epochs")}
         known["seconds"] = float(str(known["seconds"]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 import sys
 import types
 import typing
@@ -15,6 +16,10 @@ from stressbench.spec import split
 
 if TYPE_CHECKING:
     from stressbench.registry import Entry
+
+
+# A budget of pixel values as papers write it: 8/255.
+_FRACTION = re.compile(r"(\d+(?:\.\d+)?)/([1-9]\d*)")
 
 
 def parameters(factory: Callable[..., Any], leading: int) -> dict[str, inspect.Parameter]:
@@ -94,7 +99,10 @@ def usage(entry: Entry, takes_argument: bool) -> str:
 
 
 def value(owner: object, factory: Callable[..., Any], option: inspect.Parameter, text: str) -> Any:
-    """An option's words as the callable's signature types them; raises `UserError` that names `owner`."""
+    """An option's words as the callable's signature types them, fractions such as 8/255 as numbers too.
+
+    Raises `UserError` that names `owner`.
+    """
     from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
     hint = annotation(factory, option)
@@ -106,6 +114,8 @@ def value(owner: object, factory: Callable[..., Any], option: inspect.Parameter,
     words: object = text
     if is_several(hint):
         words = [part for part in split(text, ",+ ") if part]
+    elif float in (hint, *typing.get_args(hint)) and (fraction := _FRACTION.fullmatch(text)):
+        words = float(fraction[1]) / float(fraction[2])
     try:
         return TypeAdapter(hint).validate_python(words)
     except PydanticUserError as error:

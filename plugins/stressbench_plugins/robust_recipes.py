@@ -78,7 +78,7 @@ def pgd(
     if not 0 <= eps <= 1 or not 0 <= step_size <= 1 or steps < 1:
         raise UserError(
             f"invalid eps={eps}, step_size={step_size}, steps={steps}: expected sizes from 0 to 1, in units of a "
-            "pixel's range, for example 0.0314 for 8/255, and one step or more"
+            "pixel's range, for example 8/255, and one step or more"
         )
     base = registry.recipe(argument, dataset, module)
     return replace(base, loss=Adversarial(loss_of(base, dataset), eps, steps, step_size))

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+import torchvision
 from filelock import FileLock
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -209,6 +210,7 @@ def test_the_weights_say_how_they_were_made(home: Path) -> None:
         "precision": "bfloat16",
         "arithmetic": "bfloat16",
         "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
     }
     assert expected.items() <= told.items()
     module = registry.model("untrained", digits("test"))
@@ -238,7 +240,7 @@ def test_the_weights_say_how_they_were_made(home: Path) -> None:
         assert (info.settings["learning_rate"], info.settings["flip"]) == ("0.01", "False")
         values = {name: float(told[name]) for name in (*measured, "train_loss")}
         assert (info.measured_on, info.metrics) == ("test", values)
-        assert info.versions["torch"] == torch.__version__
+        assert (info.versions["torch"], info.versions["torchvision"]) == (torch.__version__, torchvision.__version__)
 
 
 def test_the_same_course_is_the_same_picture(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -179,6 +180,13 @@ def test_mixing_labels_is_for_classification(data: Dataset) -> None:
     maps = replace(data, task=Segmentation(10))
     with pytest.raises(UserError, match="this recipe is for classification"):
         recipe("short+mixup", maps)
+
+
+def test_a_budget_may_be_written_as_papers_do(data: Dataset) -> None:
+    loss: Any = recipe("short+pgd,eps=4/255,step_size=0.5/255", data).loss
+    assert (loss.eps, loss.step_size) == (4 / 255, 0.5 / 255)
+    with pytest.raises(UserError, match="cannot be '4/0'"):
+        recipe("short+pgd,eps=4/0", data)
 
 
 @pytest.mark.parametrize("text", ["short+pgd,eps=8", "short+pgd,eps=-0.1", "short+pgd,step_size=2"])

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+import torchvision
 from torch import nn
 
 import stressbench
@@ -247,5 +248,6 @@ def _outcome(epochs: Sequence[Epoch], recipe: Recipe, held_out: Dataset, device:
         "arithmetic": recipe.arithmetic(device),
         "stressbench": stressbench.__version__,
         "torch": torch.__version__,
+        "torchvision": torchvision.__version__,  # whose operations augmix and randaugment are
     }
     return {key: str(value) for key, value in metadata.items()}
