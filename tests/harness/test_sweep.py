@@ -182,6 +182,12 @@ def test_words_and_options_are_those_of_the_other_commands(tmp_path: Path) -> No
         ('model = ["a"]\nsuites = ["c"]', "no key 'model' in a sweep's file: did you mean 'models'?"),
         ('models = []\nsuites = ["c"]', "models: List should have at least 1 item"),
         ('models = ["a", "a"]\nsuites = ["c"]', "models: Value error, it has an entry twice"),
+        (
+            'models = ["a", "b"]\nsuites = ["c"]\nnames = ["A"]',
+            "names: Value error, it has 1 for 2 models",
+        ),
+        ('models = ["a"]\nsuites = ["c"]\nnames = ["A\\nB"]', "names.0: Value error, expected 1 to 80 printable"),
+        ('models = ["a", "b"]\nsuites = ["c"]\nnames = ["A", "A"]', "names: Value error, it has an entry twice"),
         ('models = "a"\nsuites = ["c"]', "models: Input should be a valid list"),
         ('models = ["a"]\nsuites = ["c"]\nseeds = ["1"]', "seeds.0: Input should be a valid integer"),
         ('models = ["a"]\nsuites = ["c"]\nseeds = [-1]', "seeds.0: Input should be greater than or equal to 0"),
@@ -247,6 +253,20 @@ def test_a_sweep_of_parts_runs_each_and_writes_its_tables(tmp_path: Path) -> Non
     assert bench("sweep", file, "--out", out) == 0
     assert ", 10 images, " in (out / "s-few.md").read_text()
     assert ", 20 images, " in (out / "s-more.md").read_text()
+
+
+def test_names_are_in_records_and_tables(tmp_path: Path) -> None:
+    file, out = tmp_path / "s.toml", tmp_path / "runs"
+    file.write_text(
+        'models = ["tiny", "tiny,width=4"]\nnames = ["Tiny | net", "Wider"]\nlimit = 10\n'
+        'suites = ["corruption,corruptions=fog,severities=2"]\n'
+    )
+    assert bench("sweep", file, "--out", out) == 0
+    found = {r["model"]["spec"]: r["model"]["name"] for several in records(out).values() for r in several}
+    assert found == {"tiny": "Tiny | net", "tiny,width=4": "Wider"}
+    assert "| Tiny \\| net |" in (out / "s.md").read_text()
+    frame = pd.read_csv(out / "s.csv")
+    assert dict(zip(frame["model"], frame["name"], strict=True)) == found
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -140,12 +140,20 @@ def replay(file: Path, root: Path, conditions: int | None, seed: int | None, by:
 
 
 @leaderboard.command()
+@click.option(
+    "--label",
+    "labels",
+    multiple=True,
+    callback=options.by_model,
+    metavar="MODEL=TEXT",
+    help="What these pages call a model, in place of the name in its records; again for each model.",
+)
 @options.root
-def build(root: Path) -> None:
+def build(labels: dict[str, str], root: Path) -> None:
     """Write README.md and index.html in the leaderboard's folder from its records."""
     from stressbench.leaderboard.build import build as build_pages
 
-    for page in build_pages(root):
+    for page in build_pages(root, labels):
         click.echo(page)
 
 

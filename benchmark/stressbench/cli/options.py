@@ -93,6 +93,16 @@ def _named(_context: click.Context, _option: click.Parameter, given: Sequence[st
     return given
 
 
+def by_model(context: click.Context, option: click.Parameter, given: Sequence[str]) -> dict[str, str]:
+    """Display names by model, each given as MODEL=TEXT; a model's own options have signs of equality, too."""
+    pairs = [text.rpartition("=") for text in given]
+    for text, (model, _, _) in zip(given, pairs, strict=True):
+        if not model:
+            raise click.BadParameter(f"{text!r} is not MODEL=TEXT, as 'resnet20=ResNet-20'")
+    _named(context, option, [name for _, _, name in pairs])
+    return {model: name for model, _, name in pairs}
+
+
 by = click.option(
     "--by",
     metavar="NAME",

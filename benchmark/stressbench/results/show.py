@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,31 +20,49 @@ from stressbench.results.conditions import written
 ARROW = {"lower": "↓", "higher": "↑", None: ""}  # which way is better
 
 _MOST_ROWS = 30
+_MOST_DIGITS = 12  # behind the point: what is smaller still is as good as 0
 HEADLINE = 2  # metrics of a suite where there is room for few
 # Columns that a table may take: it takes what it needs, since a number that is cut off is a wrong one.
 ROOM = 300
 
 
 def number(value: float | None, metric: Metric, spread: float | None = None) -> str:
-    """A metric's value, formatted, with its spread if there is one: fractions as percent, unknown as a dash."""
+    """A metric's value, formatted, with its spread if there is one: fractions as percent, unknown as a dash.
+
+    Numbers that are no fractions have three decimal places, or as many as two significant digits need.
+
+    >>> variance = Metric("variance", "number", "lower")
+    >>> number(2.5, variance), number(0.0000541, variance), number(0.25, variance, spread=0.0041)
+    ('2.500', '0.000054', '0.2500 ± 0.0041')
+    """
     if value is None:
         return "–"
-    scale, digits, unit = (100, 1, " %") if metric.unit == "fraction" else (1, 3, "")
-    around = "" if spread is None else f" ± {scale * spread:.{digits}f}"
-    return f"{scale * value:.{digits}f}{around}{unit}"
+    if metric.unit == "fraction":
+        around = "" if spread is None else f" ± {100 * spread:.1f}"
+        return f"{100 * value:.1f}{around} %"
+    digits = max(_digits(value), _digits(spread or 0))
+    return f"{value:.{digits}f}" + ("" if spread is None else f" ± {spread:.{digits}f}")
+
+
+def _digits(*values: float) -> int:
+    """How many decimal places show two significant digits of the largest of these numbers: at least three."""
+    largest = max(map(abs, values))
+    return 3 if largest == 0 else min(max(3, 1 - math.floor(math.log10(largest))), _MOST_DIGITS)
 
 
 def interval(ends: tuple[float, float] | None, metric: Metric) -> str:
     """An interval in the metric's unit: `41.2 – 43.6 %`; empty if unknown."""
     if ends is None:
         return ""
-    low, high = (number(end, metric) for end in ends)
-    return f"{low.removesuffix(' %')} – {high}"
+    if metric.unit == "fraction":
+        return f"{100 * ends[0]:.1f} – {100 * ends[1]:.1f} %"
+    low, high = (f"{end:.{_digits(*ends)}f}" for end in ends)
+    return f"{low} – {high}"
 
 
 def change(value: float, ends: tuple[float, float] | None, metric: Metric) -> str:
     """A difference and its interval; fractions in percentage points: `+0.50 pp [-0.50, +1.00]`."""
-    factor, digits, unit = (100, 2, " pp") if metric.unit == "fraction" else (1, 3, "")
+    factor, digits, unit = (100, 2, " pp") if metric.unit == "fraction" else (1, _digits(value, *(ends or ())), "")
 
     def signed(one: float) -> str:
         return f"{round(factor * one, digits) + 0:+.{digits}f}"

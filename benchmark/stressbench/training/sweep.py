@@ -9,7 +9,7 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import pandas as pd
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, create_model
 
 from stressbench._util import files, toml
 from stressbench._util.tabular import escape, markdown
@@ -18,7 +18,7 @@ from stressbench.errors import UserError, did_you_mean
 from stressbench.execution.request import RunRequest
 from stressbench.execution.session import Finished
 from stressbench.recipe import Options
-from stressbench.record import Record, dataset_label
+from stressbench.record import Record, dataset_label, display_name
 from stressbench.results.show import ARROW, number
 from stressbench.spec import Spec, slug
 
@@ -34,6 +34,13 @@ def _no_twins(values: list[Any]) -> list[Any]:
     if len(set(values)) < len(values):
         raise ValueError("it has an entry twice")
     return values
+
+
+def _a_name_each(names: list[str], info: ValidationInfo) -> list[str]:
+    models = info.data.get("models", names)
+    if names and len(names) != len(models):
+        raise ValueError(f"it has {len(names)} for {len(models)} models: give one for each, in order, or none")
+    return names
 
 
 _Names = Annotated[list[str], Field(min_length=1), AfterValidator(_no_twins)]
@@ -59,6 +66,10 @@ class Sweep(_Part):
     """The content of the file; options of `bench run` have the same names here."""
 
     models: _Names
+    names: Annotated[
+        list[Annotated[str, AfterValidator(display_name)]], AfterValidator(_no_twins), AfterValidator(_a_name_each)
+    ] = []
+    """What records and tables call each model, in order."""
     suites: _Names
     seeds: Annotated[list[_Seed], Field(min_length=1), AfterValidator(_no_twins)] = [0]  # trainings of each model
     dataset: str
@@ -134,6 +145,7 @@ class _Row:
 
     suite: str
     model: str
+    name: str | None
     draws: int
     metric: Metric
     values: tuple[float | None, ...]
@@ -176,13 +188,14 @@ def write(out: Path, name: str, finished: Sequence[Finished]) -> tuple[Path, Pat
 
 def _rows(finished: Sequence[Finished]) -> list[_Row]:
     """All numbers of all records; those of one model and suite side by side."""
-    values: dict[tuple[str, str, int, Metric], list[float | None]] = {}
+    values: dict[tuple[str, str, str | None, int, Metric], list[float | None]] = {}
     for one in finished:
         record, suite = one.record, _suite(one.record)
+        model = record.model.spec, record.model.name
         for metric in one.plan.suite.metrics:
             curve = {int(size): value for size, value in record.curves.get(metric.name, {}).items()}
             for draws, value in {**curve, record.draws: record.metrics.get(metric.name)}.items():
-                values.setdefault((suite, record.model.spec, draws, metric), []).append(value)
+                values.setdefault((suite, *model, draws, metric), []).append(value)
     return [_Row(*key, tuple(several)) for key, several in values.items()]
 
 
@@ -229,7 +242,7 @@ def _markdown(rows: Sequence[_Row], audits: Mapping[str, str]) -> str:
     known = {row.metric for row in rows if any(value is not None for value in row.values)}
     lines: dict[str, dict[str, str]] = {}
     for row in rows:
-        line = lines.setdefault(row.model, {"model": escape(row.model), "draws": str(row.draws)})
+        line = lines.setdefault(row.model, {"model": escape(row.name or row.model), "draws": str(row.draws)})
         line["trainings"] = str(len(row.values))
         if row.metric in known:
             line[f"{row.metric.name} {ARROW[row.metric.better]}"] = number(row.mean, row.metric, row.spread)
@@ -243,6 +256,7 @@ def _csv(rows: Sequence[_Row]) -> str:
         {
             "suite": row.suite,
             "model": row.model,
+            "name": row.name,
             "draws": row.draws,
             "metric": row.metric.name,
             "unit": row.metric.unit,

@@ -15,13 +15,15 @@ import pytest
 import yaml
 
 from conftest import ROOT
-from leaderboard_records import fields, group, parsed, write
+from leaderboard_records import fields, group, parsed, put, write
 from stressbench import record as records
 from stressbench import registry
+from stressbench.cli import main
 from stressbench.contracts import Metric
 from stressbench.errors import UserError
 from stressbench.leaderboard import markdown, site
 from stressbench.leaderboard.build import build
+from stressbench.leaderboard.paths import paths
 from stressbench.leaderboard.ranking import Entry, Group, groups
 from stressbench.leaderboard.records import add
 from stressbench.record import Record
@@ -117,6 +119,29 @@ def test_more_conditions_than_the_suites_own_are_ranked_apart(tmp_path: Path, ro
     text = (root / "README.md").read_text()
     assert "76 conditions" in text
     assert "81 conditions" in text
+
+
+def test_a_label_stands_for_a_models_name_on_all_pages(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record = fields("tiny,width=4", model={"name": "Old name"})
+    put(record, root / paths(Record.model_validate(record))[0])
+
+    def built(*words: str) -> int | str | None:
+        with pytest.raises(SystemExit) as done:
+            main(["leaderboard", "build", "--root", str(root), *words])
+        return done.value.code
+
+    assert built("--label", "tiny,width=4=ResNet <20>") == 0
+    page = (root / "index.html").read_text()
+    assert "ResNet &lt;20&gt;" in page
+    assert ": ResNet &lt;20&gt; |" in (root / "README.md").read_text()
+    assert "Old name" not in page
+    assert built() == 0
+    assert "Old name" in (root / "index.html").read_text()
+    assert built("--label", "tiny,width=5=X") == 2
+    assert "did you mean 'tiny,width=4'? " in capsys.readouterr().err
+    for wrong in ("tiny", "tiny=", "=x"):
+        assert built("--label", wrong) == 2
+        assert "--label" in capsys.readouterr().err
 
 
 def test_an_altered_copy_never_goes_by_the_plain_name(tmp_path: Path, root: Path) -> None:
