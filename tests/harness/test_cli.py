@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from conftest import ROOT
 from stressbench.cli import main
 
 
@@ -44,7 +45,8 @@ def test_an_unknown_word_gets_one_line_with_a_suggestion(
     assert words in line
 
 
-def test_a_reader_that_leaves_early_gets_no_traceback() -> None:
+@pytest.mark.parametrize("command", ["list", "show docs/records/uncertainty.json"])
+def test_a_reader_that_leaves_early_gets_no_traceback(command: str) -> None:
     bench = Path(sys.executable).parent / "bench"
-    done = subprocess.run(f"{bench} list | true", shell=True, capture_output=True, text=True)
+    done = subprocess.run(f"{bench} {command} | true", shell=True, capture_output=True, text=True, cwd=ROOT)
     assert done.stderr == ""

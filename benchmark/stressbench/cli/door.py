@@ -61,10 +61,11 @@ def close(command: Callable[[], int | None], debug: bool) -> int:
     except BrokenPipeError:
         abandon_stdout()  # the reader has gone, as in `bench list | head`
         code = 1
-    except SystemExit:
-        if not _reader_has_gone():
+    except SystemExit as error:
+        # click or rich, which puts another stdout in its place, saw it first and ends the command without a reason
+        if not _reader_has_gone() and not isinstance(error.__context__, BrokenPipeError):
             raise
-        code = 1  # click saw it first, and ends the command without a reason
+        code = 1
     except MemoryError as error:
         code = _fail(f"out of memory ({describe(error)}): use a smaller --batch-size, or --limit", 1, debug)
     except Exception as error:
