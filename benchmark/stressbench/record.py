@@ -213,6 +213,8 @@ class Environment(_Part):
     """The device's model name; the record's `device` is torch's name."""
     executor: Text = "this process"
     """Who computed the cells; of a resumed run, the last ones."""
+    compiled: bool = False
+    """Whether `torch.compile` made the passes of whole batches."""
 
 
 class Finding(_Part):

@@ -1,6 +1,7 @@
 """What the corruption suite costs beside the loop that a user would write: forward passes over images that are ready.
 
     python tests/bench/bench_suite.py [--model resnet20] [--images 200] [--device cpu] [--repeats 3] [--data-dir DIR]
+        [--compile]
 
 The model has random weights. The suite makes its 76 conditions; the loop shows the model as many clean images in
 batches of the same size, in float32 and the default memory layout. Times are of measuring alone, as a record says.
@@ -14,6 +15,7 @@ import argparse
 import statistics
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -38,6 +40,9 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--device")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument(
+        "--compile", action="store_true", help="time the suite with `--compile`, after a run that compiles"
+    )
     parser.add_argument("--data-dir", type=Path, help="CIFAR-10's folder, in place of the embedded digits")
     options = parser.parse_args()
     device = pick_device(options.device)
@@ -61,7 +66,10 @@ def main() -> None:
                 weights=(file,),
                 limit=options.images,
                 device=str(device),
+                compiled=options.compile,
             )
+            if options.compile and not repeat:
+                suite(replace(request, limit=100, suite_options={"severities": "1"}), Path(folder) / "warm")
             record = suite(request, Path(folder) / str(repeat))
             pixels, times = data.images.read(0, options.images), len(record.conditions)
             loop = passes(module, pixels, times, record.batch_size, device)

@@ -39,6 +39,7 @@ def run(
     batch_size: int | None = None,
     seed: int = 0,
     precision: Precision = "float32",
+    compiled: bool = False,
     device: str | None = None,
     weights: str | Path | Sequence[str | Path] = (),
     stress: Stress | None = None,
@@ -54,7 +55,8 @@ def run(
     for a `Dataset`; or a model's name, as `--model` takes it. A network or a callable is recorded under `name`, or its
     class's or function's name, and the checksum of its weights. The network itself stays as it is, in its own mode and
     on its own device: the run uses a copy. `suite` is a suite's name or a `Suite`, and `dataset` a dataset's name, or
-    what `arrays` or `from_dataset` returned. The other arguments are those of `bench run`, and `options` are the
+    what `arrays` or `from_dataset` returned. The other arguments are those of `bench run` (`compiled` is
+    `--compile`), and `options` are the
     suite's, such as `corruptions=("fog", "snow")`, `severities=3` or `baseline=record`.
 
     The run folder with the tables of every image is made under `out`, or under a temporary folder, which is kept until
@@ -104,6 +106,7 @@ def run(
         batch_size=batch_size,
         seed=seed,
         precision=precision,
+        compiled=compiled,
         device=device,
     )
     folder = Path(tempfile.mkdtemp(dir=_temporary().name)) if out is None else Path(out)

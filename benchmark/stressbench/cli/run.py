@@ -34,6 +34,7 @@ _SECTIONS = {
     "Computing": (
         "--device",
         "--precision",
+        "--compile",
         "--batch-size",
         "--executor",
         "--workers",
@@ -86,6 +87,9 @@ _SECTIONS = {
 @options.batch_size
 @options.seed
 @click.option("--precision", type=click.Choice(["float32", "bfloat16"]), default="float32", show_default=True)
+@click.option(
+    "--compile", "compiled", is_flag=True, help="Use torch.compile on whole batches of a model without draws."
+)
 @options.device
 @options.computing
 @options.out

@@ -78,6 +78,7 @@ def outline(inputs: Inputs, suite: record.SuiteInfo, executor: str) -> Outline:
             device_name(plan.device),
             executor,
             {plan.suite_entry.distribution, *(plugin.distribution for plugin in plugins)},
+            plan.compiled,
         ),
         timing=record.Timing(seconds=0, images_per_second=0),
         metrics={},

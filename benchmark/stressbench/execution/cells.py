@@ -64,6 +64,7 @@ class CellWorker:
             plan.precision,
             plan.batch_size,
             plan.largest,
+            plan.compiled,
         )
         self._measurement = Measurement(plan, self._predictor, images, self._judge_once)
         self._dataset, self._first = plan.dataset, images[None]

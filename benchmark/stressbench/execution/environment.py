@@ -12,12 +12,12 @@ from pathlib import Path
 from stressbench.record import Environment
 
 
-def environment(device: str, executor: str, distributions: Iterable[str] = ()) -> Environment:
+def environment(device: str, executor: str, distributions: Iterable[str] = (), compiled: bool = False) -> Environment:
     """This machine and what is installed on it.
 
-    `device` is the device's own name, `executor` who computes. `packages` has the versions of what stressbench and
-    these `distributions` require, as far as this process has imported it: a suite or a model may be another library's
-    work.
+    `device` is the device's own name, `executor` who computes, `compiled` whether by torch.compile. `packages` has the
+    versions of what stressbench and these `distributions` require, as far as this process has imported it: a suite or a
+    model may be another library's work.
     """
     return Environment(
         stressbench=importlib.metadata.version("stressbench"),
@@ -27,6 +27,7 @@ def environment(device: str, executor: str, distributions: Iterable[str] = ()) -
         platform=f"{platform.system()} {platform.machine()}",
         device=device,
         executor=executor,
+        compiled=compiled,
     )
 
 

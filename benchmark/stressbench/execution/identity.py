@@ -59,6 +59,7 @@ class Inputs:
             "sizes": self.curve,
             "seed": plan.seed,
             "precision": plan.precision,
+            **({"compiled": True} if plan.compiled else {}),
             "device": plan.device.type,
             **(
                 {}
@@ -71,8 +72,12 @@ class Inputs:
 def identify(plan: Plan, ready: Ready, images: Mapping[str | None, ImageCache]) -> Inputs:
     """The inputs of a run; `images` are its own, by None, and those of its sources, by name.
 
-    Raises `UserError` for more draws than the model has.
+    Raises `UserError` for more draws than the model has, and where it is to be compiled and cannot be.
     """
+    if plan.compiled and ready.traits.stochastic:
+        raise UserError(
+            f"{plan.model} is stochastic, and only networks without random draws are compiled: leave --compile out"
+        )
     others = plan.sources if plan.fitted is None else {**plan.sources, FITTED: plan.fitted}
     return Inputs(
         plan=plan,

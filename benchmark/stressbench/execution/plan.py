@@ -50,6 +50,7 @@ class Plan:
     sizes: Sequence[int]  # a curve's numbers of draws, ascending; empty for no curve
     seed: int
     precision: Precision
+    compiled: bool  # the network, for whole batches
     batch_size: int
     largest: int  # images in a forward pass, where there are more than a batch of them and memory allows
     device: torch.device
@@ -126,6 +127,7 @@ def make(request: RunRequest, dataset: Dataset) -> Plans:
         raise UserError(f"--sizes makes {sizes[-1]} draws and --draws asks for {request.draws}: leave --draws out")
     device = pick_device(request.device)
     batch_size = request.batch_size or (1000 if device.type == "cuda" else 100)
+    grows = device.type == "cuda" and not request.batch_size and not request.compiled  # compiled for one size
     plans = [
         Plan(
             suite=chosen.suite,
@@ -145,8 +147,9 @@ def make(request: RunRequest, dataset: Dataset) -> Plans:
             sizes=sizes,
             seed=request.seed,
             precision=request.precision,
+            compiled=request.compiled,
             batch_size=batch_size,
-            largest=_GROWTH * batch_size if device.type == "cuda" and not request.batch_size else batch_size,
+            largest=_GROWTH * batch_size if grows else batch_size,
             device=device,
         )
         for model, name in models

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from stressbench import randomness, registry
 from stressbench.contracts import Task, Wrapper, traits
-from stressbench.errors import UserError
+from stressbench.errors import UserError, plugin_errors
 from stressbench.execution.device import prepared
 from stressbench.record import Precision
 from stressbench.registry import Entry
@@ -58,8 +58,13 @@ class Predictor:
         precision: Precision,
         chunk: int,
         most: int | None = None,
+        compiled: bool = False,
     ) -> None:
-        """`chunk` images are in the first forward pass, and up to `most` in later ones, as far as memory goes."""
+        """`chunk` images are in the first forward pass, and up to `most` in later ones, as far as memory goes.
+
+        Passes of `chunk` images are `compiled`, unless the module has other hooks by then, which a compiled one would
+        not call.
+        """
         self.module = prepared(module)  # here, and not at the first pass, because an attack takes gradients before it
         self.sizes = sizes  # the numbers of draws that tables are wanted of, ascending
         self._entry = entry
@@ -70,6 +75,8 @@ class Predictor:
         largest = chunk if most is None else most
         largest = min(largest, _FITTING.get(module, largest))
         self._chunk = _Chunk(min(chunk, largest), largest)
+        self._compiled_for = chunk if compiled else None
+        self._hooks = _hooks(module)
 
     def of(self, module: nn.Module, sizes: Sequence[int] | None = None) -> Predictor:
         """The same of another module: one that stands for this one, or one with so many draws of its own."""
@@ -127,6 +134,19 @@ class Predictor:
         joined = torch.cat(parts, dim=1)
         return joined.view(len(joined), *lead, *joined.shape[2:])
 
+    @cached_property
+    def _compiled(self) -> Callable[[Tensor], object]:
+        return torch.compile(self.module, dynamic=False)
+
+    def _output(self, images: Tensor) -> object:
+        """What a deterministic module returns."""
+        if len(images) != self._compiled_for or _hooks(self.module) != self._hooks:
+            with pass_errors(self.name, images):
+                return self.module(images)
+        fault = f"{self.name} cannot be compiled"
+        with plugin_errors(fault, advice="leave --compile out", passing=(torch.OutOfMemoryError,)):
+            return self._compiled(images)
+
     def autocast(self, device: torch.device) -> AbstractContextManager[None]:
         """Inside, the module computes in the run's precision."""
         low = self.precision == "bfloat16"
@@ -142,9 +162,7 @@ class Predictor:
 
     def _draws(self, images: Tensor, keys: Tensor, read: Read) -> Tensor:
         if not self._stochastic:
-            with pass_errors(self.name, images):
-                logits = self.module(images)
-            return read(logits, images).unsqueeze(0)
+            return read(self._output(images), images).unsqueeze(0)
         with randomness.draw(keys, 0), pass_errors(self.name, images):
             draws = sample(self.module, images, self.sizes[-1])
         if len(draws) != self.sizes[-1]:
@@ -156,3 +174,8 @@ class Predictor:
             return self._task.predictions(raw, images)
         except UserError as error:
             raise UserError(f"{self.name} {error}") from error
+
+
+def _hooks(module: nn.Module) -> list[int]:
+    """What listens to, or changes, what goes through the module and those inside it."""
+    return [key for part in module.modules() for key in (*part._forward_pre_hooks, *part._forward_hooks)]

@@ -52,6 +52,7 @@ class RunRequest:
     batch_size: int | None = None
     seed: int = 0
     precision: Precision = "float32"
+    compiled: bool = False  # whole batches by torch.compile
     device: str | None = None
     trainings: Sequence[int] = (0,)  # which trainings of each model
     shard: Shard | None = None  # which part of the cells; None for all

@@ -53,6 +53,7 @@ def command(record: Record) -> str:
     if sizes:
         words += ["--sizes", ",".join(sizes)]
     words += ["--seed", str(record.seed), "--precision", record.precision]
+    words += ["--compile"] * record.environment.compiled
     return shlex.join(words)
 
 

@@ -154,6 +154,7 @@ def _measured(record: Record) -> Iterator[dict[str, str]]:
     suite, data, model, software = record.suite, record.dataset, record.model, record.environment
     plugins = ", ".join(f"{one.name} of {one.distribution} {one.version}" for one in model.plugins)
     options = ", ".join(f"{key}={value}" for key, value in suite.options.items())
+    arithmetic = f"{record.precision}{', compiled,' * software.compiled}"
     commit = "" if software.commit is None else f", commit {software.commit}"
     facts = {
         "model": model.spec,
@@ -167,7 +168,7 @@ def _measured(record: Record) -> Iterator[dict[str, str]]:
         "images": f"{dataset_label(record)}, {data.split} split, {data.n:,} images ({data.fingerprint})",
         "stress": data.stress,
         "seed": str(record.seed),
-        "computed": f"in {record.precision} on {record.device} ({software.device}), in batches of {record.batch_size}",
+        "computed": f"in {arithmetic} on {record.device} ({software.device}), in batches of {record.batch_size}",
         "software": f"stressbench {software.stressbench}{commit}, Python {software.python}, {software.platform}",
         "packages": ", ".join(f"{name} {version}" for name, version in software.packages.items()),
         "made": f"{record.created:%Y-%m-%d %H:%M} UTC, in {record.timing.seconds:,.1f} s",
