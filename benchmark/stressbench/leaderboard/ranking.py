@@ -158,8 +158,13 @@ class Group:
 
     @property
     def undecided(self) -> bool:
+        """Whether it ranks nothing at the results' own numbers of draws."""
+        return self.undecided_at(None)
+
+    def undecided_at(self, draws: int | None) -> bool:
         """Whether it ranks nothing: it has fewer than 100 images, or no two of its results are told apart."""
-        return self.record.dataset.n < _FEW or {one.rank for one in self.own} <= {None, 1}
+        ranked = self.own if draws is None else self.ranked(draws)
+        return self.record.dataset.n < _FEW or {one.rank for one in ranked} <= {None, 1}
 
     @cached_property
     def own(self) -> list[Ranked]:

@@ -56,7 +56,7 @@ class Site:
             "table.j2",
             **self._contents(up, tables.path(group, None)),
             first=up == "",
-            undecided_here=group.key in self._undecided,
+            undecided_here=group.undecided_at(draws),
             table=tables.table(group, draws, self.name),
         )
 

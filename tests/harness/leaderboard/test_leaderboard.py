@@ -254,6 +254,18 @@ def test_the_projects_own_pages_are_fresh(root: Path) -> None:
     assert again == committed, "run `bench leaderboard build` and commit what it writes"
 
 
+@pytest.mark.parametrize("page", sorted((ROOT / "leaderboard/tables").glob("*.html")), ids=lambda page: page.name)
+def test_a_table_is_said_to_rank_nothing_where_it_does(page: Path) -> None:
+    """Also one at a number of draws, whose ranks are not those at the results' own."""
+    text = page.read_text()
+    ranks = {int(rank) for rank in re.findall(r'<tr data-kind="[^"]*"><td>(\d+)', text)}
+    images = re.search(r'<p class="about">([\d,]+) images', text)
+    assert ranks
+    assert images
+    few = int(images[1].replace(",", "")) < 100
+    assert ("This table ranks nothing" in text) == (few or ranks == {1})
+
+
 def test_a_stale_page_is_seen(root: Path) -> None:
     """What the test above rests on: any change of a record changes both pages."""
     shutil.copytree(ROOT / "leaderboard", root)
