@@ -75,7 +75,7 @@ def test_a_plugin_imports_the_contract_alone(code: str) -> None:
 def test_the_page_names_what_a_suite_has() -> None:
     (table,) = re.findall(r"^\| attribute or method .*?\n\n", PAGE, flags=re.DOTALL | re.MULTILINE)
     named = {name for row in table.strip().splitlines()[2:] for name in re.findall(r"`(\w+)`", row.split("|")[1])}
-    assert len(named) == 15
+    assert len(named) == 16
     assert not [name for name in named if not hasattr(Suite, name)]
 
 
