@@ -30,7 +30,7 @@ from stressbench import registry, testing
 from stressbench.cli import main
 from stressbench.contracts import Dataset
 from stressbench.errors import UserError
-from stressbench.execution.first_batch import judge
+from stressbench.execution.first_batch import Drift, judge
 from stressbench.execution.predict import Predictor
 from stressbench.record import Finding, load
 
@@ -276,3 +276,20 @@ def test_state_between_batches_that_shows_late_is_a_finding(
     assert "it keeps state between batches" in line
     (path,) = (tmp_path / "runs").glob("*/record.json")
     assert [finding.check for finding in load(path).findings] == ["not-reproducible"]
+
+
+@pytest.mark.parametrize(("floats", "expected"), [(1 << 10, 4), (1 << 22, 2), (1 << 23, 1), (1 << 24, 1)])
+def test_predictions_that_are_kept_are_few_where_they_are_large(floats: int, expected: int) -> None:
+    """50 draws of 360×480 pixels and 11 classes are 380 MB an image."""
+
+    class Dense:
+        name, precision, images = "dense", "float32", 0
+
+        def outputs(self, images: Tensor, keys: Tensor) -> Tensor:
+            self.images = len(images)
+            return torch.zeros(2, len(images), floats)
+
+    dense = Dense()
+    drift = Drift(dense, torch.rand(4, 3, 8, 8))  # type: ignore[arg-type]
+    assert dense.images == expected
+    assert drift.findings() == []

@@ -131,7 +131,7 @@ class Predictor:
             else:
                 done += size
                 self._chunk.fitted(size)
-        joined = torch.cat(parts, dim=1)
+        joined = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
         return joined.view(len(joined), *lead, *joined.shape[2:])
 
     @cached_property
