@@ -158,7 +158,7 @@ def as_csv(suite: Suite, record: Record) -> str:
 
 def _title(record: Record) -> str:
     data = record.dataset
-    draws = f", {record.draws} draws" if record.model.stochastic else ""
+    draws = f", {record.draws} draw{'' if record.draws == 1 else 's'}" if record.model.stochastic else ""
     called = record.model.spec if record.model.name is None else f"{record.model.name} ({record.model.spec})"
     return f"{called}{draws} · {record.suite.name} · {data.name}, {data.n:,} images, {data.stress} stress"
 
