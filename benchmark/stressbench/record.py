@@ -19,9 +19,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PrivateAttr,
-    SerializerFunctionWrapHandler,
     ValidationError,
-    model_serializer,
 )
 
 from stressbench import record_file
@@ -52,6 +50,10 @@ def display_name(text: str) -> str:
     if not 0 < len(text) <= LONGEST_NAME or not text.isprintable() or text != text.strip():
         raise ValueError(f"expected 1 to {LONGEST_NAME} printable characters, no blank first or last")
     return text
+
+
+# Of a field that older records do not have: not written where it is empty, so that they come back as they were.
+_NEWER = Field(exclude_if=lambda value: not value)
 
 
 class _Part(BaseModel):
@@ -178,7 +180,7 @@ class TrainingInfo(_Part):
 class ModelInfo(_Part):
     spec: Text
     """Its name with options."""
-    name: Annotated[str, AfterValidator(display_name)] | None = None
+    name: Annotated[Annotated[str, AfterValidator(display_name)] | None, _NEWER] = None
     """What its author calls it in legends and tables, which decides nothing; not written where there is none."""
     distribution: Text
     """The distribution of the outermost plugin."""
@@ -197,11 +199,6 @@ class ModelInfo(_Part):
         """Its author's name for it, else its spec."""
         return self.name or self.spec
 
-    @model_serializer(mode="wrap")
-    def _without_no_name(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Older records, which have no such field, come back as they were."""
-        return {key: value for key, value in fields(self).items() if key != "name" or value is not None}
-
 
 class Environment(_Part):
     stressbench: Text
@@ -213,7 +210,7 @@ class Environment(_Part):
     """The device's model name; the record's `device` is torch's name."""
     executor: Text = "this process"
     """Who computed the cells; of a resumed run, the last ones."""
-    compiled: bool = False
+    compiled: Annotated[bool, _NEWER] = False
     """Whether `torch.compile` made the passes of whole batches."""
 
 
@@ -259,17 +256,12 @@ class Record(_Part):
     jackknife: Jackknife
     findings: Annotated[list[Finding], Field(max_length=100)]
     conditions: Annotated[list[Row], Field(min_length=1)]
-    sketches: list[Annotated[dict[str, Sketch], Field(max_length=64)]] = []
+    sketches: Annotated[list[Annotated[dict[str, Sketch], Field(max_length=64)]], _NEWER] = []
     """Of each condition, in order, a digest of every column of its per-image table at the record's number of draws, by
     which a replay compares row by row; empty, and not written, where rows are not images and in older records."""
 
     _folder: Path | None = PrivateAttr(None)
     _suite: Any = PrivateAttr(None)
-
-    @model_serializer(mode="wrap")
-    def _without_no_sketches(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Older records, which have no such field, come back as they were."""
-        return {key: value for key, value in fields(self).items() if key != "sketches" or value}
 
     def __repr_args__(self) -> Iterator[tuple[str, object]]:
         """What a prompt or a notebook shows of a record; `to_json` has all of it."""

@@ -46,7 +46,7 @@ FIELDS: dict[str, Any] = {
     "draws": 1, "seed": 0, "precision": "float32", "batch_size": 100, "device": "cpu",
     "environment": {
         "stressbench": "0.1.0", "commit": None, "python": "3.11.7", "packages": {"torch": "2.9.0"},
-        "platform": "Linux x86_64", "device": "x86_64", "executor": "this process", "compiled": False,
+        "platform": "Linux x86_64", "device": "x86_64", "executor": "this process",
     },
     "timing": {"seconds": 1.5, "images_per_second": 100.0},
     "metrics": {"clean_error": 0.25, "mCE": None},
