@@ -60,8 +60,8 @@ class Run:
         """Who computes its cells."""
         self.error: UserError | None = None
         """What ended it early."""
-        self._ranges: dict[int, Ranges] = {}
-        self._left = 0
+        self._unfinished: dict[int, Ranges] = {}
+        """What is measured of a condition until it is whole, by its number."""
         self._elsewhere = False
         self._done = 0
         self._show: ProgressCallback | None = None
@@ -85,7 +85,7 @@ class Run:
                     f"{describe(condition)}"
                 )
             if missing := ranges.missing:
-                self._ranges[plan.conditions.index(condition)] = ranges
+                self._unfinished[plan.conditions.index(condition)] = ranges
                 self.cells += missing
             else:
                 ranges.commit()
@@ -95,7 +95,6 @@ class Run:
         self.first_batch = FirstBatch(self.store, screen, class_balance.doubts(plan.dataset, plan.n))
         if self.part and not self.cells and self.first_batch.findings is None:  # finished, but has lost its findings
             self.cells = [Cell(plan.conditions[0], 0, 0)]
-        self._left = sum(map(len, self.cells))
 
     def close(self) -> None:
         """Release the folder."""
@@ -110,7 +109,7 @@ class Run:
     def complete(self) -> bool:
         """Whether all cells were accepted, or an error ended the run."""
         judged = not self.cells or self.first_batch.findings is not None
-        return self.error is not None or (judged and not self._left)
+        return self.error is not None or (judged and not self._unfinished)
 
     def failure(self, error: UserError) -> Failure:
         """The run as one that failed."""
@@ -136,8 +135,11 @@ class Run:
     def accept(self, measured: Measured) -> None:
         """Take a cell, or a part of one, and commit what is whole; raises `UserError` where it cannot be written."""
         if measured.tables:
-            self._ranges[self.plan.conditions.index(measured.cell.condition)].add(measured)
-            self._left -= len(measured.cell)
+            number = self.plan.conditions.index(measured.cell.condition)
+            ranges = self._unfinished[number]
+            ranges.add(measured)
+            if not ranges.missing:
+                del self._unfinished[number]
         if measured.findings:
             self.first_batch.add(measured.findings)
 
