@@ -150,7 +150,7 @@ def test_a_file_of_settings_is_read_with_a_mark_or_named_for_what_it_is(
 
 def test_a_home_folder_that_is_none_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STRESSBENCH_HOME", "~nobody-of-this-name")
-    with pytest.raises(UserError, match="no such home folder"):
+    with pytest.raises(UserError, match="whose home folder does not exist"):
         home()
     monkeypatch.delenv("STRESSBENCH_HOME")
     monkeypatch.setenv("XDG_CACHE_HOME", "")

@@ -66,7 +66,7 @@ def test_each_model_has_its_own_name(tmp_path: Path, capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize("bad", ["", " ", "a\nb", "a\tb", "a\x1b[31m", "\u202eevil", " blank first", "x" * 81])
 def test_what_is_no_name(bad: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert bench("run", "tiny", "--name", bad) == 2
-    assert "is no name" in capsys.readouterr().err
+    assert "invalid name" in capsys.readouterr().err
     fields: dict[str, Any] = {**FIELDS, "model": {**FIELDS["model"], "name": bad}}
     (tmp_path / "record.json").write_text(json.dumps(fields))
     with pytest.raises(UserError, match="is not a record"):

@@ -174,7 +174,7 @@ def test_a_source_may_be_a_folder_or_a_list_of_image_files_without_labels_and_of
     ("sources", "message"),
     [
         ("empty", "empty holds neither image files (.bmp, .jpeg, .jpg"),
-        ("nowhere", "there is no dataset called 'nowhere', and no folder of that name in --source-dir"),
+        ("nowhere", "dataset 'nowhere' not found, nor a folder of that name in --source-dir"),
         ("empty,nowhere,noise", "2 of 3 sources are missing: empty, nowhere;"),
         ("gone", "gone.txt: 1 of its 1 files are missing, first "),
         ("same", "source 'same' begins with the images of digits, so it is not from elsewhere"),

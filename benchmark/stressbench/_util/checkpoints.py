@@ -50,7 +50,7 @@ def read(path: Path) -> Any:
     if path.is_dir():
         raise UserError(f"{path} is a folder: pass the weights file itself")
     if not path.is_file():
-        raise UserError(f"there is no weights file {path}: check the path")
+        raise UserError(f"no weights file at {path}: check the path")
     try:
         with path.open("rb") as file:
             start = file.read(512)

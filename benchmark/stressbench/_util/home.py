@@ -21,7 +21,7 @@ def home() -> Path:
         try:
             folder = Path(chosen).expanduser().absolute()
         except RuntimeError as error:
-            raise UserError(f"STRESSBENCH_HOME is '{chosen}', and there is no such home folder: set another") from error
+            raise UserError(f"STRESSBENCH_HOME is '{chosen}', whose home folder does not exist: set another") from error
         return require_text(folder, "point STRESSBENCH_HOME at another folder")
     from platformdirs import user_cache_path
 
@@ -29,4 +29,4 @@ def home() -> Path:
         folder = user_cache_path("stressbench", appauthor=False)
         if folder.is_absolute():
             return require_text(folder, "point STRESSBENCH_HOME at another folder")
-    raise UserError("there is no home folder to keep files in (HOME): set STRESSBENCH_HOME to a folder")
+    raise UserError("no home folder found to keep files in (HOME): set STRESSBENCH_HOME to a folder")

@@ -185,9 +185,7 @@ def _column(dataset: Any, wanted: str | None, feature: str, usual: Sequence[str]
     what = usual[0]
     columns = dataset.column_names
     if wanted is not None and wanted not in columns:
-        raise UserError(
-            f"there is no column '{wanted}': {did_you_mean(wanted, columns)}the columns are {', '.join(columns)}"
-        )
+        raise UserError(f"no column '{wanted}': {did_you_mean(wanted, columns)}the columns are {', '.join(columns)}")
     typed = [column for column in columns if type(dataset.features[column]).__name__ == feature]
     found = [wanted] if wanted is not None else typed or [column for column in columns if column in usual]
     if len(found) != 1:

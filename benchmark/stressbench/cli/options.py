@@ -56,7 +56,7 @@ def sample(suite: str) -> str:
         factory = registry.find("suites", parse(suite).name).load()
     except BrokenPlugin:  # the run says so, and goes on with the other suites
         return DATASET
-    tasks: frozenset[str] = getattr(factory, "tasks", frozenset())  # a factory that is no class has none
+    tasks: frozenset[str] = getattr(factory, "tasks", frozenset())  # absent from a factory function
     if "classification" in tasks:
         return DATASET
     return next((name for task, name in _SAMPLES.items() if task in tasks), DATASET)
@@ -89,7 +89,7 @@ def _named(_context: click.Context, _option: click.Parameter, given: Sequence[st
         try:
             display_name(text)
         except ValueError as error:
-            raise click.BadParameter(f"{text!r} is no name: {error}") from error
+            raise click.BadParameter(f"invalid name {text!r}: {error}") from error
     return given
 
 

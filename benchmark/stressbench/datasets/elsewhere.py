@@ -73,7 +73,7 @@ def _local(name: str, source_dir: Path, cover: Cover) -> Pixels | None:
 def _offered(name: str, source_dir: Path | None) -> Dataset:
     if stands_for(name) is None:
         raise UserError(
-            f"there is no dataset called '{name}', and no folder of that name in --source-dir: install it, put its "
+            f"dataset '{name}' not found, nor a folder of that name in --source-dir: install it, put its "
             "images into one, or leave it out of --sources"
         )
     local = None if source_dir is None else source_dir / name

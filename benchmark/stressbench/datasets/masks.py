@@ -24,7 +24,7 @@ from stressbench.errors import UserError, did_you_mean
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".ppm", ".webp"}
 
-LOSSY = {"JPEG", "MPO"}  # of Pillow's formats
+_LOSSY = {"JPEG", "MPO"}  # of Pillow's formats
 
 # A decoded mask (H, W) or (H, W, 3), and its name → the class of each pixel, (H, W).
 Lookup = Callable[[NDArray[Any], str], NDArray[Any]]
@@ -125,7 +125,7 @@ class Masks(_Sized):
     def _classes(self, index: int) -> NDArray[np.generic]:
         name = self.pictures.names[index]
         stored = self.pictures.decoded(index)
-        if stored.format in LOSSY:
+        if stored.format in _LOSSY:
             raise UserError(f"{name} is a JPEG file, which changes the numbers of classes: save masks as PNG")
         if self.of is not None and (stored.height, stored.width) != (size := self.of.size(index)):
             raise UserError(

@@ -192,14 +192,14 @@ def _taught(training: TrainingInfo) -> Iterator[tuple[str, str]]:
         yield "recipe", f"is {shown(training.recipe)}: it is a name with options, as fast,epochs=2"
     for key in training.settings:
         if key not in _SETTINGS:
-            yield f"settings.{key}", "is no option of a training"
+            yield f"settings.{key}", "is not an option of a training"
     precision = training.settings.get("precision", "auto")
     if precision not in ("auto", training.precision):
         yield "precision", f"is {training.precision}, and the recipe's is {shown(precision)}"
     for key in ("batch_size", "learning_rate", "draws"):
         text = training.settings.get(key, "1")
         if not _is_positive(text):
-            yield f"settings.{key}", f"is {shown(text)}, which is no positive number"
+            yield f"settings.{key}", f"is {shown(text)}, which is not a positive number"
 
 
 def _is_positive(text: str) -> bool:

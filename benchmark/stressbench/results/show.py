@@ -29,7 +29,7 @@ ROOM = 300
 def number(value: float | None, metric: Metric, spread: float | None = None) -> str:
     """A metric's value, formatted, with its spread if there is one: fractions as percent, unknown as a dash.
 
-    Numbers that are no fractions have three decimal places, or as many as two significant digits need.
+    Numbers that are not fractions have three decimal places, or as many as two significant digits need.
 
     >>> variance = Metric("variance", "number", "lower")
     >>> number(2.5, variance), number(0.0000541, variance), number(0.25, variance, spread=0.0041)
